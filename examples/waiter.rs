@@ -1,0 +1,13 @@
+//! Waits until the other program, `waker`, says that it is ready. Run both in any order.
+
+use std::sync::atomic::{AtomicU32, Ordering::*};
+use waitqueue::Region;
+
+fn main() -> waitqueue::Result<()> {
+    let region = Region::open_or_create("/demo")?;
+    let ready = region.object::<AtomicU32>("ready")?;
+    let queue = region.queue("ready-queue")?;
+    queue.wait_event(|| ready.swap(0, AcqRel) != 0)?;
+    println!("ready");
+    Ok(())
+}

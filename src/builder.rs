@@ -1,0 +1,453 @@
+//! Options for creating and opening regions, and the checks of what is opened.
+//!
+//! A region is built in a file without a name and published in one step. Whoever opens one reads its capacities once,
+//! checks that they explain the file's size, attaches, and then checks that the name still leads to this file: so a
+//! process that raced with `unlink` or a replacement never stays behind in a region that nobody else can find.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::atomic::{Guarded32, Ordering::*};
+use crate::crash::crash_point;
+use crate::error::{Error, Label, Result};
+use crate::layout::{LAYOUT, MAGIC, VERSION};
+use crate::offset::{Capacity, Places, Space, header_of};
+use crate::participant::Settings;
+use crate::region::Region;
+use crate::snapshot::Snapshot;
+use crate::sys::clock::wall_clock;
+use crate::sys::map::{self, Access, Mapping, Place};
+
+/// How often a race with others who create, unlink or replace is run again before it is reported.
+const RACES: usize = 100;
+
+/// How a region is created or opened; made by [`Region::builder`].
+///
+/// Capacities count for creation; [`RegionBuilder::open_or_create`] also requires them of a region that exists. All
+/// others are choices of this process alone.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> waitqueue::Result<()> {
+/// let region = waitqueue::Region::builder().entries(64).participants(8).create_memfd("small")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct RegionBuilder {
+    participants: Option<u64>,
+    threads: Option<u64>,
+    entries: Option<u64>,
+    objects: Option<u64>,
+    memory: Option<u64>,
+    mode: u32,
+    owners: Vec<u32>,
+    groups: Vec<u32>,
+    replace_dead: bool,
+    settings: Settings,
+}
+
+impl Default for RegionBuilder {
+    fn default() -> Self {
+        RegionBuilder {
+            participants: None,
+            threads: None,
+            entries: None,
+            objects: None,
+            memory: None,
+            mode: 0o600,
+            owners: Vec::new(),
+            groups: Vec::new(),
+            replace_dead: false,
+            settings: Settings { tick: Some(Duration::from_secs(1)), patience: Duration::from_secs(10) },
+        }
+    }
+}
+
+impl RegionBuilder {
+    /// How many processes can be attached at once: 1 to 65,536, default 256; 64 bytes each.
+    #[must_use]
+    pub fn participants(mut self, count: u64) -> Self {
+        self.participants = Some(count);
+        self
+    }
+
+    /// How many threads can wait or wake at once, with one more for each participant: 1 to 65,535, default 1,024;
+    /// 128 bytes each.
+    #[must_use]
+    pub fn threads(mut self, count: u64) -> Self {
+        self.threads = Some(count);
+        self
+    }
+
+    /// How many enrolments there can be at once: one for each waiting thread and queue it waits on, and up to 16 that
+    /// each thread keeps. 1 to 16,777,214, default 4,096; 128 bytes each.
+    #[must_use]
+    pub fn entries(mut self, count: u64) -> Self {
+        self.entries = Some(count);
+        self
+    }
+
+    /// How many named objects and queues there can be: 1 to 1,048,576, default 256; 192 bytes each.
+    #[must_use]
+    pub fn objects(mut self, count: u64) -> Self {
+        self.objects = Some(count);
+        self
+    }
+
+    /// How many bytes objects and queues can have in all, each rounded up to 64: 1 to 2⁴⁰, default 1 MiB.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// The permission bits of a region that is created; default 0o600. Nothing may be granted to others.
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Accepts regions that belong to this user, besides our own.
+    #[must_use]
+    pub fn accept_owner(mut self, uid: u32) -> Self {
+        self.owners.push(uid);
+        self
+    }
+
+    /// Accepts regions that belong to this group and let it in, whoever made them.
+    #[must_use]
+    pub fn accept_group(mut self, gid: u32) -> Self {
+        self.groups.push(gid);
+        self
+    }
+
+    /// Lets `open_or_create` replace what it finds, in one step, if that is a region of another version or layout, or
+    /// too small, in which nobody lives.
+    #[must_use]
+    pub fn replace_dead(mut self) -> Self {
+        self.replace_dead = true;
+        self
+    }
+
+    /// About how often a sleeping wait looks around without having been woken, default 1 s; `None` never. No promise
+    /// rests on it but in the presence of a hostile peer.
+    #[must_use]
+    pub fn tick(mut self, tick: Option<Duration>) -> Self {
+        self.settings.tick = tick;
+        self
+    }
+
+    /// After how long a lock that a living process keeps is reported as [`Error::LockStuck`]; default 10 s.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.settings.patience = patience;
+        self
+    }
+
+    /// Creates a named region. See [`Region::create`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NameTaken`], [`Error::BadName`], [`Error::BadCapacity`], [`Error::NoSpace`], [`Error::WrongMode`],
+    /// [`Error::Unsupported`], [`Error::System`]. Nothing is left behind.
+    pub fn create(self, name: &str) -> Result<Region> {
+        self.create_in(&Place::named(name)?)
+    }
+
+    /// Attaches to a named region. See [`Region::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchRegion`], [`Error::NotARegion`], [`Error::WrongVersion`], [`Error::WrongLayout`],
+    /// [`Error::WrongOwner`], [`Error::WrongMode`], [`Error::Damaged`], [`Error::TooSmall`], [`Error::Full`] if all
+    /// participants or threads are in use, [`Error::LockStuck`], [`Error::System`].
+    pub fn open(self, name: &str) -> Result<Region> {
+        self.open_in(&Place::named(name)?)
+    }
+
+    /// Attaches to a named region or creates it. See [`Region::open_or_create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::create`] and [`RegionBuilder::open`].
+    pub fn open_or_create(self, name: &str) -> Result<Region> {
+        self.open_or_create_in(&Place::named(name)?)
+    }
+
+    /// Creates a region in a file at `path`, on a local file system.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::create`].
+    pub fn create_at(self, path: impl AsRef<Path>) -> Result<Region> {
+        self.create_in(&Place::path(path.as_ref())?)
+    }
+
+    /// Attaches to a region in a file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::open`].
+    pub fn open_at(self, path: impl AsRef<Path>) -> Result<Region> {
+        self.open_in(&Place::path(path.as_ref())?)
+    }
+
+    /// Attaches to a region in a file at `path` or creates it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::create`] and [`RegionBuilder::open`].
+    pub fn open_or_create_at(self, path: impl AsRef<Path>) -> Result<Region> {
+        self.open_or_create_in(&Place::path(path.as_ref())?)
+    }
+
+    /// Removes the region in a file at `path`; those who are attached go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::unlink`].
+    pub fn unlink_at(self, path: impl AsRef<Path>) -> Result<()> {
+        map::unlink(&Place::path(path.as_ref())?)
+    }
+
+    /// Creates a region without a name, sealed so that no peer can truncate it: the only kind that withstands a
+    /// hostile peer in full. Hand it on with [`Region::try_clone_fd`]. `label` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::create`].
+    pub fn create_memfd(self, label: &str) -> Result<Region> {
+        let (capacity, size) = self.plan()?;
+        let draft = map::draft_memfd(label, size, &self.access())?;
+        format(draft.mapping(), &capacity)?;
+        self.attach(draft.publish()?)
+    }
+
+    /// Attaches to a region through a descriptor that was inherited or received. It has to be sealed against
+    /// shrinking and growing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSealed`]; as [`RegionBuilder::open`].
+    pub fn open_fd(self, fd: OwnedFd) -> Result<Region> {
+        self.attach(map::from_fd(fd, &self.access())?)
+    }
+
+    /// Makes a region of a segment that the `shared_memory` crate made, or attaches to the one that is in it already.
+    /// Takes ownership of the segment.
+    ///
+    /// The segment has to be large enough for the capacities; user memory is what remains. Who adopts first formats
+    /// it, under a file lock, so that a race or a death in between is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooSmall`] if the segment cannot hold the tables; as [`RegionBuilder::open`].
+    #[cfg(feature = "shared_memory")]
+    pub fn adopt(self, segment: shared_memory::Shmem) -> Result<Region> {
+        let mapping = map::adopt(segment, &self.access())?;
+        let lease = loop {
+            match crate::sys::lease::Lease::take(&mapping, 0)? {
+                Some(lease) => break lease,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        let header = header_of(&mapping)?;
+        if header.magic.load(Acquire) == 0 {
+            let mut capacity = self.capacity()?;
+            capacity.memory = HEADER;
+            let tables = Places::of(&capacity).map_or(u64::MAX, |places| places.memory);
+            let size = mapping.len() as u64 & !(HEADER - 1);
+            let asked = self.memory.unwrap_or(HEADER).saturating_add(tables);
+            if size < asked {
+                let region = mapping.label().clone();
+                return Err(Error::TooSmall { region, what: "size", found: size, asked });
+            }
+            capacity.memory = (size - tables) & !(HEADER - 1);
+            crate::offset::clear(&mapping);
+            format(&mapping, &capacity)?;
+        }
+        drop(lease);
+        self.attach(mapping)
+    }
+
+    /// What a region looks like, without attaching to it: for tools. Needs only the right to read.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::open`].
+    pub fn inspect(self, name: &str) -> Result<Snapshot> {
+        let mapping = map::open(&Place::named(name)?, &self.access(), false)?;
+        let capacity = read_header(&mapping)?;
+        let prober = crate::sys::lease::Prober::new(&mapping)?;
+        let space = Space::new(Arc::new(mapping), capacity)?;
+        Ok(Snapshot::of(&space, &|id| !crate::lock::is_dead(&space, &prober, id)))
+    }
+
+    fn access(&self) -> Access {
+        Access { mode: self.mode, owners: self.owners.clone(), groups: self.groups.clone() }
+    }
+
+    /// The capacities of a region to be created, within bounds.
+    fn capacity(&self) -> Result<Capacity> {
+        let within = |what, asked: Option<u64>, default: u64, max: u64| match asked.unwrap_or(default) {
+            count if (1..=max).contains(&count) => Ok(count),
+            asked => Err(Error::BadCapacity { what, asked, max }),
+        };
+        Ok(Capacity {
+            participants: within("participants", self.participants, 256, 1 << 16)? as u32,
+            threads: within("threads", self.threads, 1024, (1 << 16) - 1)? as u32,
+            entries: within("entries", self.entries, 4096, (1 << 24) - 2)? as u32,
+            objects: within("objects", self.objects, 256, 1 << 20)? as u32,
+            memory: within("memory", self.memory, 1 << 20, 1 << 40)?,
+        })
+    }
+
+    fn plan(&self) -> Result<(Capacity, u64)> {
+        let mode = self.mode;
+        if mode & !0o770 != 0 || mode & 0o600 != 0o600 {
+            let why =
+                "a region is read and written by its owner and never open to others: use 0o600 or 0o660";
+            return Err(Error::WrongMode { region: "to be created".into(), mode, why });
+        }
+        let capacity = self.capacity()?;
+        let too_large = Error::BadCapacity { what: "memory", asked: capacity.memory, max: 1 << 40 };
+        let places = Places::of(&capacity).ok_or(too_large)?;
+        Ok((capacity, places.end))
+    }
+
+    fn create_in(&self, place: &Place) -> Result<Region> {
+        let (capacity, size) = self.plan()?;
+        let draft = map::draft(place, size, &self.access())?;
+        format(draft.mapping(), &capacity)?;
+        crash_point!("create: formatted, not published");
+        let mapping = draft.publish()?;
+        crash_point!("create: published, not attached");
+        self.attach(mapping).inspect_err(|_| drop(map::unlink(place)))
+    }
+
+    fn open_in(&self, place: &Place) -> Result<Region> {
+        for _ in 0..RACES {
+            let region = self.attach(map::open(place, &self.access(), true)?)?;
+            if region.space().mapping().is_named_as(place) {
+                return Ok(region);
+            }
+        }
+        Err(Error::NoSuchRegion { region: place.label() })
+    }
+
+    fn open_or_create_in(&self, place: &Place) -> Result<Region> {
+        let (capacity, size) = self.plan()?;
+        for _ in 0..RACES {
+            let outcome = match map::open(place, &self.access(), true) {
+                Ok(mapping) => {
+                    match read_header(&mapping).and_then(|found| self.suffices(&mapping, &found)) {
+                        Ok(()) => self.attach(mapping),
+                        Err(error) if self.replace_dead && is_replaceable(&error) => {
+                            let draft = map::draft(place, size, &self.access())?;
+                            format(draft.mapping(), &capacity)?;
+                            crash_point!("replace: formatted, not published");
+                            draft.replace(&mapping)?.map_or(Err(error), |mapping| self.attach(mapping))
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+                Err(Error::NoSuchRegion { .. }) => self.create_in(place),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(region) if region.space().mapping().is_named_as(place) => return Ok(region),
+                Ok(_) | Err(Error::NameTaken { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::NameTaken { region: place.label() })
+    }
+
+    /// Whether an existing region offers what was asked for.
+    fn suffices(&self, mapping: &Mapping, found: &Capacity) -> Result<()> {
+        let asked = [
+            ("participants", self.participants, u64::from(found.participants)),
+            ("threads", self.threads, u64::from(found.threads)),
+            ("entries", self.entries, u64::from(found.entries)),
+            ("objects", self.objects, u64::from(found.objects)),
+            ("memory", self.memory, found.memory),
+        ];
+        for (what, asked, found) in asked {
+            if let Some(asked) = asked.filter(|asked| *asked > found) {
+                return Err(Error::TooSmall { region: mapping.label().clone(), what, found, asked });
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&self, mapping: Mapping) -> Result<Region> {
+        let capacity = read_header(&mapping)?;
+        Region::attach(Space::new(Arc::new(mapping), capacity)?, self.settings)
+    }
+}
+
+#[cfg(feature = "shared_memory")]
+const HEADER: u64 = crate::layout::HEADER_SIZE;
+
+fn is_replaceable(error: &Error) -> bool {
+    matches!(error, Error::WrongVersion { .. } | Error::WrongLayout { .. } | Error::TooSmall { .. })
+}
+
+/// Writes the header of a region whose other bytes are zero; the magic last.
+fn format(mapping: &Mapping, capacity: &Capacity) -> Result<()> {
+    let header = header_of(mapping)?;
+    header.version.store(VERSION, Relaxed);
+    header.layout.store(LAYOUT, Relaxed);
+    header.size.store(mapping.len() as u64, Relaxed);
+    header.participants.store(capacity.participants, Relaxed);
+    header.threads.store(capacity.threads, Relaxed);
+    header.entries.store(capacity.entries, Relaxed);
+    header.objects.store(capacity.objects, Relaxed);
+    header.memory.store(capacity.memory, Relaxed);
+    header.created.store(wall_clock(), Relaxed);
+    header.magic.store(MAGIC, Release);
+    Ok(())
+}
+
+/// The capacities of a region, each read once; that they fit the file is checked when the space is made.
+fn read_header(mapping: &Mapping) -> Result<Capacity> {
+    let header = header_of(mapping)?;
+    let region: Label = mapping.label().clone();
+    let magic = header.magic.load(Acquire);
+    if magic != MAGIC {
+        return Err(Error::NotARegion { region, why: format!("it starts with {magic:#018x}") });
+    }
+    let found = header.version.load(Relaxed);
+    if found != VERSION {
+        return Err(Error::WrongVersion { region, found, expected: VERSION });
+    }
+    let found = header.layout.load(Relaxed);
+    if found != LAYOUT {
+        return Err(Error::WrongLayout { region, found, expected: LAYOUT });
+    }
+    let size = header.size.load(Relaxed);
+    let damaged = |what, at, value| Error::Damaged { region: region.clone(), what, at, value };
+    if size != mapping.len() as u64 {
+        return Err(damaged("size in the header", 24, size));
+    }
+    let within = |what, at, field: &Guarded32, max: u32| match field.load(Relaxed) {
+        count if (1..=max).contains(&count) => Ok(count),
+        count => Err(damaged(what, at, u64::from(count))),
+    };
+    let memory = header.memory.load(Relaxed);
+    if memory == 0 || memory > 1 << 40 {
+        return Err(damaged("memory in the header", 48, memory));
+    }
+    Ok(Capacity {
+        participants: within("participants in the header", 32, &header.participants, 1 << 16)?,
+        threads: within("threads in the header", 36, &header.threads, (1 << 16) - 1)?,
+        entries: within("entries in the header", 40, &header.entries, (1 << 24) - 2)?,
+        objects: within("objects in the header", 12, &header.objects, 1 << 20)?,
+        memory,
+    })
+}

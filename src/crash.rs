@@ -1,0 +1,78 @@
+//! Named places in the protocol where a test can make a process die, and named steps it can leave out.
+//!
+//! `crash_point!("lock: taken")` is where a debug build with the feature `fault_injection` kills itself when
+//! the environment says `WAITQUEUE_CRASH=lock: taken` (or `…@3` for the third time it gets there).
+//! `mutant("no fence A")` is true where the environment says `WAITQUEUE_MUTANT=no fence A`; every such step is
+//! one that the promises rest on, and a test shows that leaving it out is noticed.
+//!
+//! In every other build the first is nothing and the second is the constant `false`.
+
+#[cfg(all(not(loom), feature = "fault_injection", debug_assertions))]
+pub(crate) mod active {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    /// The crash point asked for, and how often it is to be passed before.
+    fn wanted() -> &'static Option<(String, u32)> {
+        static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+        WANTED.get_or_init(|| {
+            let text = std::env::var("WAITQUEUE_CRASH").ok()?;
+            match text.rsplit_once('@') {
+                Some((name, nth)) => Some((name.to_owned(), nth.parse().ok()?)),
+                None => Some((text, 1)),
+            }
+        })
+    }
+
+    pub(crate) fn crash_point(name: &str) {
+        static HITS: AtomicU32 = AtomicU32::new(0);
+        if let Some((point, nth)) = wanted()
+            && point == name
+            && HITS.fetch_add(1, Relaxed) + 1 == *nth
+        {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    pub(crate) fn mutant(name: &str) -> bool {
+        static MUTANT: OnceLock<Option<String>> = OnceLock::new();
+        MUTANT.get_or_init(|| std::env::var("WAITQUEUE_MUTANT").ok()).as_deref() == Some(name)
+    }
+
+    /// Reads the environment now: later it may be inside a lock, where nothing may be allocated.
+    pub(crate) fn arm() {
+        let _ = wanted();
+        let _ = mutant("");
+    }
+}
+
+#[cfg(all(not(loom), feature = "fault_injection", debug_assertions))]
+pub(crate) use active::{arm, mutant};
+
+#[cfg(not(all(not(loom), feature = "fault_injection", debug_assertions)))]
+#[inline(always)]
+pub(crate) const fn arm() {}
+
+#[cfg(all(not(loom), not(all(feature = "fault_injection", debug_assertions))))]
+#[inline(always)]
+pub(crate) const fn mutant(_name: &str) -> bool {
+    false
+}
+
+/// Under loom a model names its mutant itself, for as long as the model runs.
+#[cfg(loom)]
+pub(crate) static MODEL_MUTANT: std::sync::Mutex<&'static str> = std::sync::Mutex::new("");
+
+#[cfg(loom)]
+pub(crate) fn mutant(name: &str) -> bool {
+    *MODEL_MUTANT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) == name
+}
+
+/// Marks a place where a test can kill this process. Expands to nothing in a normal build.
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(all(not(loom), feature = "fault_injection", debug_assertions))]
+        $crate::crash::active::crash_point($name);
+    };
+}
+pub(crate) use crash_point;

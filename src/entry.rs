@@ -1,0 +1,131 @@
+//! The waiter word: what a sleeping thread sleeps on, and how exactly one waker comes to own its wake.
+//!
+//! ```text
+//!             enrol                    evaluated false
+//!   IDLE ──────────────► OPEN ───────────────────────────► ASLEEP ──────┐
+//!    ▲                    ▲  ▲        (no LOOK, no GONE)     │          │ a waker claims it
+//!    │ finish             │  └───────────────────────────────┘          │ through entry e
+//!    └────────────────────┤             woke, or timed out              ▼
+//!                         └──────────── claim given back ──────────── HELD(e)
+//!                                                                       │ evaluated false: back to ASLEEP
+//! ```
+//!
+//! 1. Only the word of a lead entry is used; all entries of one wait name the same lead. Wakers change it by
+//!    read-modify-write: ASLEEP → HELD(e), under the lock of e's head, and the bits LOOK and GONE. Everything else is
+//!    the owner's, also by read-modify-write, so that no bit set by others is overwritten.
+//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP. So any bit, and any claim, ends the sleep
+//!    or prevents it; a wake that finds OPEN needs no system call.
+//! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
+//!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
+//!    before an evaluation, never after.
+//! 4. A claim is made only of ASLEEP, and kept while its owner evaluates. If the evaluation is false, somebody else
+//!    took what the wake announced, and the claim ends. If it was true through another queue, or the waiter leaves,
+//!    the claim is passed on. So each exclusive wake meets one evaluation that began after it, or is passed on.
+//! 5. A word with GONE is not claimed: its owner is believed dead. If he is not, he clears it himself.
+//!
+//! Why no wakeup is lost: a waker changes the condition, then fence B, then looks for waiters. A waiter is enrolled
+//! and OPEN, then fence A, then evaluates. Of any two such sequences one sees the other: the evaluation sees the
+//! change, or the waker sees the waiter: ASLEEP, and claims or wakes it; or OPEN or HELD, and sets LOOK, which fails
+//! the commit. (A wake whose count is used up before it meets a waiter was given to others, who evaluate instead.)
+
+use crate::atomic::{AtomicU32, Ordering::*};
+use crate::crash::mutant;
+use crate::layout::{ASLEEP, CLAIM_SHIFT, GONE, HELD, IDLE, LOOK, OPEN, STATE};
+
+/// A lead entry's word.
+#[derive(Clone, Copy)]
+pub(crate) struct WaiterWord<'a>(pub(crate) &'a AtomicU32);
+
+fn held(entry: u32) -> u32 {
+    (entry + 1) << CLAIM_SHIFT | HELD
+}
+
+/// The entry through which a word is claimed.
+pub(crate) fn claim_of(word: u32) -> Option<u32> {
+    (word & STATE == HELD).then(|| word >> CLAIM_SHIFT).and_then(|name| name.checked_sub(1))
+}
+
+pub(crate) fn state_of(word: u32) -> u32 {
+    word & STATE
+}
+
+impl<'a> WaiterWord<'a> {
+    /// The owner enrols: evaluating, or committed at once if there is nothing to evaluate.
+    pub(crate) fn start(self, asleep: bool) {
+        self.0.store(if asleep { ASLEEP } else { OPEN }, Relaxed);
+    }
+
+    /// The owner begins an evaluation; returns what the word was, with the bits it clears.
+    pub(crate) fn open(self) -> u32 {
+        self.update(|word| {
+            let claim = if word & STATE == HELD { word & !(LOOK | GONE) } else { OPEN };
+            Some(claim)
+        })
+        .unwrap_or_else(|word| word)
+    }
+
+    /// The owner evaluated false: commits to sleep, giving up a claim. False if it has to look again.
+    pub(crate) fn commit(self) -> bool {
+        if mutant("commit by store") {
+            self.0.store(ASLEEP, Relaxed);
+            return true;
+        }
+        self.update(|word| (word & (LOOK | GONE) == 0).then_some(ASLEEP)).is_ok()
+    }
+
+    /// The owner is awake: not to be claimed, but with all that others have set.
+    pub(crate) fn wake(self) {
+        let _ = self.update(|word| (word & STATE == ASLEEP).then_some(word & !STATE | OPEN));
+    }
+
+    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable.
+    pub(crate) fn sleep_on(self) {
+        self.0.fetch_and(!LOOK, AcqRel);
+    }
+
+    /// A waker meets an exclusive waiter through `entry`, whose head it has locked: claims it if it is asleep, or else
+    /// tells it to look again. Returns what the word was; it was claimed if that was ASLEEP without GONE.
+    pub(crate) fn claim_or_look(self, entry: u32) -> u32 {
+        self.update(|word| {
+            let claimable =
+                word & STATE == ASLEEP || mutant("claim of an evaluating waiter") && word & STATE == OPEN;
+            if claimable && word & GONE == 0 {
+                Some(held(entry) | word & LOOK)
+            } else {
+                Some(if mutant("no look for the awake") { word } else { word | LOOK })
+            }
+        })
+        .unwrap_or_else(|word| word)
+    }
+
+    /// Gives a claim back, if it is still the one made through `entry`.
+    pub(crate) fn release(self, entry: u32) {
+        let _ = self.update(|word| (claim_of(word) == Some(entry)).then_some(OPEN | word & (LOOK | GONE)));
+    }
+
+    /// Tells the owner to look again; returns what the word was. If that was not OPEN or IDLE, the owner may be
+    /// asleep in the kernel, and the caller must wake the word.
+    pub(crate) fn look(self) -> u32 {
+        self.0.fetch_or(LOOK, AcqRel)
+    }
+
+    /// Marks the owner as believed dead; returns what the word was.
+    pub(crate) fn gone(self) -> u32 {
+        self.0.fetch_or(GONE | LOOK, AcqRel)
+    }
+
+    /// The owner has left all queues.
+    pub(crate) fn finish(self) {
+        self.0.store(IDLE, Relaxed);
+    }
+
+    pub(crate) fn load(self) -> u32 {
+        self.0.load(Acquire)
+    }
+
+    /// Replaces the word by what `change` makes of it; the old word, as `Ok` if it was replaced.
+    fn update(self, mut change: impl FnMut(u32) -> Option<u32>) -> Result<u32, u32> {
+        // ORDERING: a claim or LOOK carries what its maker did before, to the owner who then looks.
+        self.0.fetch_update(AcqRel, Acquire, |word| change(word))
+    }
+}

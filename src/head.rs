@@ -1,0 +1,391 @@
+//! A queue's head under its lock: enrol, leave, wake, pass a wake on, close. It never sleeps and runs no user code.
+//!
+//! What is done, in which order, so that a kill between any two steps loses nothing:
+//!
+//! ```text
+//! enrol     order, flags, key… · waiting + 1 · queue := head (from here it is a member) · links
+//! leave     queue := 0 (from here it is none) · links · waiting − 1
+//! wake      marks and claims in order of the list · unlock · then one FUTEX_WAKE for each marked lead
+//! pass on   a wake for the next · then the claim is cleared
+//! close     CLOSED · then for each member: queue := 0, LOOK · unlock · wakes
+//! ```
+//!
+//! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, and
+//!    finishes a half-done close. Nothing else can be half-done: marks are repeated by the next step or by the ring.
+//! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it wakes
+//!    all leads, also those already claimed.
+//! 3. `waiting` is read without the lock by wakers, so it is never too low: raised before, lowered after.
+//! 4. Each waiter is met once in a walk, by one read-modify-write of its word: asleep, it is claimed; awake, it is told
+//!    to look again, because it may have evaluated before the change and commit after we have passed.
+//! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
+//!    waiter seen asleep, because that of a claimed one still holds those of the claim.
+
+use crate::atomic::Ordering::*;
+use crate::crash::{crash_point, mutant};
+use crate::entry::{WaiterWord, claim_of, state_of};
+use crate::error::{Error, Result};
+use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, OPEN, PERSISTENT, PRIORITY, QueueHead, STATE};
+use crate::list::{Broken, List};
+use crate::lock::Grip;
+use crate::sys::futex;
+use crate::thread::{Scratch, Thread};
+
+/// The place for a region's own lock in `holding`.
+pub(crate) const REGION_LOCK: usize = 0;
+/// A wake without a limit.
+pub(crate) const ALL: u32 = u32::MAX;
+
+/// How many waiters a wake reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Woken {
+    /// Exclusive waiters that were asleep and are now charged with this wake.
+    pub exclusive: u32,
+    /// Non-exclusive waiters that were asleep, or that this wake kept from falling asleep.
+    pub nonexclusive: u32,
+}
+
+/// Whom to wake.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wake {
+    /// How many exclusive waiters at most.
+    pub(crate) count: u32,
+    pub(crate) class: u32,
+    pub(crate) key: u32,
+}
+
+/// How an entry is to wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Enrolment {
+    pub(crate) flags: u32,
+    pub(crate) class: u32,
+    pub(crate) key: u32,
+}
+
+/// Why an entry could not be enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    PriorityTaken,
+}
+
+/// A locked head. Dropping it unlocks, then wakes whom the work under the lock marked.
+pub(crate) struct LockedHead<'t> {
+    thread: &'t Thread,
+    list: List<'t>,
+    scratch: Option<Box<Scratch>>,
+}
+
+/// Locks the head at `offset`, repairing it if its last owner died inside.
+pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
+    let space = thread.space();
+    let damaged =
+        || Error::Damaged { region: space.label().clone(), what: "offset of a queue", at: 0, value: offset };
+    let head = space.head(offset).ok_or_else(damaged)?;
+    let reentered = || Error::Reentered { region: space.label().clone() };
+    let scratch = thread.scratch.take().ok_or_else(reentered)?;
+    match thread.locker().lock(&head.lock, offset, REGION_LOCK, thread.patience) {
+        Err(error) => {
+            thread.scratch.set(Some(scratch));
+            Err(error)
+        }
+        Ok(grip) => {
+            let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
+            let mut locked = LockedHead { thread, list, scratch: Some(scratch) };
+            if grip == Grip::OwnerDied {
+                locked.repair();
+            }
+            Ok(locked)
+        }
+    }
+}
+
+impl LockedHead<'_> {
+    fn scratch(&mut self) -> &mut Scratch {
+        self.scratch.as_mut().expect("taken only by drop")
+    }
+
+    fn head(&self) -> &QueueHead {
+        self.list.head
+    }
+
+    fn entry(&self, index: u32) -> &Entry {
+        &self.list.entries[index as usize]
+    }
+
+    /// Whether the entry is a member of this head.
+    pub(crate) fn has(&self, index: u32) -> bool {
+        self.list.entries.get(index as usize).is_some_and(|entry| entry.queue.load(Relaxed) == self.list.at)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.head().flags.load(Relaxed) & CLOSED != 0
+    }
+
+    /// Enrols an entry of this participant that is on no queue; its `lead` and label are set.
+    pub(crate) fn enrol(&mut self, index: u32, enrolment: Enrolment) -> Result<(), Refusal> {
+        if self.is_closed() {
+            return Err(Refusal::Closed);
+        }
+        let sole = EXCLUSIVE | PRIORITY;
+        if enrolment.flags & sole == sole
+            && let Ok(Some(first)) = self.list.first()
+            && self.entry(first).flags.load(Relaxed) & PRIORITY != 0
+        {
+            return Err(Refusal::PriorityTaken);
+        }
+        let entry = self.entry(index);
+        entry.flags.store(enrolment.flags, Relaxed);
+        entry.class.store(enrolment.class, Relaxed);
+        entry.key.store(enrolment.key, Relaxed);
+        entry.fired.store(0, Relaxed);
+        entry.order.store(self.next_order(enrolment.flags), Relaxed);
+        let head = self.head();
+        // ORDERING: no ordering of its own is needed: fence A follows before the condition is read.
+        head.waiting.store(head.waiting.load(Relaxed).saturating_add(1), Relaxed);
+        crash_point!("enrol: counted, not a member");
+        entry.queue.store(self.list.at, Release);
+        crash_point!("enrol: member, not linked");
+        let linked = self.list.insert(index);
+        self.mend(linked);
+        Ok(())
+    }
+
+    /// Takes an entry off this head; nothing happens if it is not a member.
+    pub(crate) fn leave(&mut self, index: u32) {
+        if !self.has(index) {
+            return;
+        }
+        if mutant("waiting lowered too early") {
+            self.head().waiting.store(self.head().waiting.load(Relaxed).saturating_sub(1), Release);
+            crash_point!("leave: lowered, still a member");
+        }
+        self.entry(index).queue.store(0, Relaxed);
+        crash_point!("leave: no member, still linked");
+        match self.list.remove(index) {
+            Ok(()) => {
+                crash_point!("leave: unlinked, still counted");
+                let waiting = self.head().waiting.load(Relaxed);
+                self.head().waiting.store(waiting.saturating_sub(1), Release);
+            }
+            Err(broken) => self.mend(Err(broken)),
+        }
+    }
+
+    /// Wakes matching members in order, at most `wake.count` exclusive ones.
+    pub(crate) fn wake(&mut self, wake: Wake) -> Woken {
+        let mut woken = Woken::default();
+        // Entries that a rotation moves behind this place were already visited.
+        let end = rank_and_ticket(EXCLUSIVE, self.head().tickets.load(Relaxed));
+        let (mut next, mut seen) = (self.list.first(), None);
+        let mut mended = false;
+        while woken.exclusive < wake.count {
+            let index = match next {
+                Ok(None) => break,
+                Ok(Some(index)) => index,
+                Err(_) if mended => break,
+                Err(broken) => {
+                    mended = true;
+                    self.mend(Err(broken));
+                    next = self.list.first();
+                    continue;
+                }
+            };
+            next = self.list.after(index);
+            let order = self.entry(index).order.load(Relaxed);
+            if order >= end {
+                break;
+            }
+            if seen.is_none_or(|seen| order > seen) {
+                seen = Some(order);
+                self.offer(index, wake, &mut woken);
+            }
+        }
+        let head = self.head();
+        head.wakes.fetch_add(1, Relaxed);
+        head.claims.fetch_add(u64::from(woken.exclusive), Relaxed);
+        woken
+    }
+
+    /// One member's turn in a wake.
+    fn offer(&mut self, index: u32, wake: Wake, woken: &mut Woken) {
+        let entry = self.entry(index);
+        if entry.class.load(Relaxed) & wake.class == 0 || entry.key.load(Relaxed) & wake.key == 0 {
+            return;
+        }
+        let Some((lead, word)) = self.lead_of(index) else {
+            return;
+        };
+        let flags = entry.flags.load(Relaxed);
+        if flags & EXCLUSIVE == 0 {
+            entry.fired.fetch_add(1, Relaxed);
+            let before = word.look();
+            crash_point!("wake: non-exclusive marked");
+            if before & GONE == 0 {
+                woken.nonexclusive += 1;
+                self.wake_later(lead, before);
+            }
+            return;
+        }
+        if state_of(word.load()) == ASLEEP {
+            entry.claim_key.store(wake.key, Relaxed);
+            entry.claim_class.store(wake.class, Relaxed);
+            crash_point!("wake: key stored, not claimed");
+        }
+        let before = word.claim_or_look(index);
+        if before & GONE != 0 {
+        } else if state_of(before) == ASLEEP {
+            crash_point!("wake: claimed");
+            woken.exclusive += 1;
+            self.scratch().wakes.push(lead);
+            if flags & PERSISTENT != 0 {
+                self.rotate(index);
+            }
+        } else {
+            entry.fired.fetch_add(1, Relaxed);
+            self.wake_later(lead, before);
+        }
+    }
+
+    /// A persistent entry that was chosen goes to the tail, so that it does not win for ever.
+    fn rotate(&mut self, index: u32) {
+        if let Err(broken) = self.list.remove(index) {
+            self.mend(Err(broken));
+            return;
+        }
+        crash_point!("rotate: out of the list");
+        let order = self.next_order(self.entry(index).flags.load(Relaxed));
+        self.entry(index).order.store(order, Relaxed);
+        let linked = self.list.insert(index);
+        self.mend(linked);
+    }
+
+    /// Repeats the wake that a member holds for the next one, if it still holds it, and only then lets go.
+    pub(crate) fn pass_on(&mut self, index: u32) {
+        if !self.lead_of(index).is_some_and(|(_, word)| claim_of(word.load()) == Some(index)) {
+            return;
+        }
+        let entry = self.entry(index);
+        let (mut key, mut class) = (entry.claim_key.load(Relaxed), entry.claim_class.load(Relaxed));
+        if mutant("hand-on forgets the key") {
+            (key, class) = (ALL, ALL);
+        }
+        if !mutant("claim not handed on") {
+            self.wake(Wake { count: 1, class, key });
+        }
+        crash_point!("pass on: next is marked, claim still held");
+        if let Some((_, word)) = self.lead_of(index) {
+            word.release(index);
+        }
+        self.head().hand_ons.fetch_add(1, Relaxed);
+    }
+
+    /// The first law of the list that does not hold.
+    pub(crate) fn check(&self) -> Result<(), Broken> {
+        self.list.check()
+    }
+
+    /// Ends the queue: all members leave and are told.
+    pub(crate) fn close(&mut self) -> u32 {
+        self.head().flags.fetch_or(CLOSED, AcqRel);
+        crash_point!("close: closed, members not told");
+        self.expel()
+    }
+
+    /// Puts out every member of a closed queue.
+    fn expel(&mut self) -> u32 {
+        let mut count = 0;
+        for index in 0..self.list.used as u32 {
+            if !self.has(index) {
+                continue;
+            }
+            count += 1;
+            self.entry(index).queue.store(0, Release);
+            crash_point!("close: one member out");
+            if let Some((lead, word)) = self.lead_of(index)
+                && !mutant("close without look")
+            {
+                let before = word.look();
+                self.wake_later(lead, before);
+            }
+        }
+        self.rebuild();
+        count
+    }
+
+    /// After a death inside: links, count, and a close that was not finished.
+    fn repair(&mut self) {
+        self.rebuild();
+        if self.is_closed() {
+            self.expel();
+        }
+        self.head().recoveries.fetch_add(1, Relaxed);
+        crash_point!("repair: done");
+    }
+
+    fn rebuild(&mut self) {
+        let scratch = self.scratch.as_mut().expect("taken only by drop");
+        if mutant("recovery skips an entry") {
+            return List { used: self.list.used.saturating_sub(1), ..self.list }.rebuild(&mut scratch.order);
+        }
+        self.list.rebuild(&mut scratch.order);
+    }
+
+    /// A link that a peer has broken is made anew, with all others.
+    fn mend(&mut self, outcome: Result<(), Broken>) {
+        if outcome.is_err() {
+            self.rebuild();
+            self.head().recoveries.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
+    fn wake_later(&mut self, lead: u32, before: u32) {
+        if before & STATE != OPEN {
+            self.scratch().wakes.push(lead);
+        }
+    }
+
+    /// The lead of a member and its word, if it belongs to the same participant.
+    fn lead_of(&self, index: u32) -> Option<(u32, WaiterWord<'_>)> {
+        let entry = self.entry(index);
+        let lead = entry.lead.load(Relaxed);
+        let leader = self.thread.space().entries().get(lead as usize)?;
+        (leader.owner.load(Relaxed) == entry.owner.load(Relaxed)).then_some((lead, WaiterWord(&leader.word)))
+    }
+
+    fn next_order(&self, flags: u32) -> u64 {
+        rank_and_ticket(flags, self.head().tickets.fetch_add(1, Relaxed))
+    }
+}
+
+impl Drop for LockedHead<'_> {
+    fn drop(&mut self) {
+        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
+        crash_point!("wake: marked, not woken");
+        let mut scratch = self.scratch.take().expect("taken only here");
+        let mut deferred = self.thread.deferred.take();
+        for lead in scratch.wakes.drain(..) {
+            match &mut deferred {
+                Some(deferred) if deferred.len() < deferred.capacity() => deferred.push(lead),
+                _ => {
+                    crash_point!("wake: some woken");
+                    futex::wake(&self.entry(lead).word);
+                }
+            }
+        }
+        self.thread.deferred.set(deferred);
+        self.thread.scratch.set(Some(scratch));
+    }
+}
+
+/// The place of a new entry: priority first, then non-exclusive newest first, then exclusive oldest first.
+fn rank_and_ticket(flags: u32, ticket: u64) -> u64 {
+    const TICKET: u64 = (1 << 62) - 1;
+    if flags & PRIORITY != 0 {
+        !ticket & TICKET
+    } else if flags & EXCLUSIVE == 0 {
+        1 << 62 | !ticket & TICKET
+    } else {
+        2 << 62 | ticket & TICKET
+    }
+}

@@ -1,0 +1,332 @@
+//! THE shared layout: what every byte of a region means, who may write it, and under which lock. No logic.
+//!
+//! ```text
+//! 0        Header        one page: magic, version, layout hash, capacities
+//! 4096     Slot    [P]   one for each attached process; its first two bytes in the file are the lock bytes
+//!          Record  [T]   one for each thread that takes locks
+//!          Entry   [E]   one for each enrolment on a head
+//!          Object  [O]   the directory of named objects
+//!          memory  [M]   user memory: heads, locks and atomics of the users
+//! ```
+//!
+//! Every table starts at a multiple of 64 and follows the one before, so that the capacities alone, read once and
+//! checked when the region is opened, say where everything is. Every field is an atomic for which every bit pattern
+//! is valid: a peer may write anything at any time, and the worst that follows is a wrong number, checked before
+//! use. Indices of entries are stored plus one, so that zero bytes mean "none" everywhere.
+//!
+//! # Bit laws
+//!
+//! Lock word: `WAITERS`(31) `generation`(30…16) `record + 1`(15…0). Owner bits 0: free, whatever `WAITERS` says.
+//! `WAITERS` may be set without a sleeper; it may not be clear while somebody sleeps.
+//!
+//! Waiter word: `entry + 1`(31…8) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is used.
+//! `LOOK` and `GONE` may be set without a reason at any time by anybody; only the owner clears them.
+
+use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
+
+/// The first eight bytes of every region.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"waitque\0");
+/// Raised whenever the meaning of any byte changes.
+pub(crate) const VERSION: u32 = 1;
+/// Where the tables start.
+pub(crate) const HEADER_SIZE: u64 = 4096;
+/// The tables, and objects that hold heads, start at multiples of this.
+pub(crate) const ALIGN: u64 = 64;
+
+/// The state bits of a waiter word.
+pub(crate) const STATE: u32 = 0b11;
+/// Not waiting.
+pub(crate) const IDLE: u32 = 0;
+/// Enrolled, awake, evaluating.
+pub(crate) const OPEN: u32 = 1;
+/// Committed to sleep: the only state a waker may claim.
+pub(crate) const ASLEEP: u32 = 2;
+/// Claimed through the entry in the upper bits, until the condition has been answered.
+pub(crate) const HELD: u32 = 3;
+/// Look again before sleeping: the condition, the queue, the interrupt flag, or the owner's own life.
+pub(crate) const LOOK: u32 = 1 << 2;
+/// Somebody believes that the owner is dead: not to be claimed.
+pub(crate) const GONE: u32 = 1 << 3;
+/// How far the claiming entry's index plus one is shifted.
+pub(crate) const CLAIM_SHIFT: u32 = 8;
+
+/// Somebody sleeps on the lock word.
+pub(crate) const WAITERS: u32 = 1 << 31;
+/// Both the record index plus one and its generation.
+pub(crate) const OWNER: u32 = !WAITERS;
+
+/// [`Head::flags`]: nobody can wait here any more.
+pub(crate) const CLOSED: u32 = 1;
+
+/// [`Entry::flags`]: woken one at a time, oldest first.
+pub(crate) const EXCLUSIVE: u32 = 1;
+/// [`Entry::flags`]: placed before all that lack it.
+pub(crate) const PRIORITY: u32 = 2;
+/// [`Entry::flags`]: stays enrolled between waits, so it moves to the tail when it is claimed.
+pub(crate) const PERSISTENT: u32 = 4;
+
+/// [`Slot::state`], lower half.
+pub(crate) const FREE: u32 = 0;
+/// Taken, not yet able to own anything.
+pub(crate) const ATTACHING: u32 = 1;
+/// In use, its life words registered.
+pub(crate) const LIVE: u32 = 2;
+/// Owns nothing any more, about to be free.
+pub(crate) const DETACHING: u32 = 3;
+
+/// How many life words a slot has, each watched by another participant.
+pub(crate) const LIFE_WORDS: usize = 3;
+/// How many locks a thread can hold at once: a region's own at place 0, users' locks at the others.
+pub(crate) const HOLDING: usize = 8;
+
+/// Text of up to `8 * N` bytes, padded with zeros. Torn reads are possible and harmless: it is for display, or
+/// written before the word that publishes it.
+#[repr(C)]
+pub(crate) struct Text<const N: usize>([Guarded64; N]);
+
+#[cfg(loom)]
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Text(core::array::from_fn(|_| Guarded64::new(0)))
+    }
+}
+
+/// The first page. Written before the region is published, then only its last four fields.
+#[cfg_attr(loom, derive(Default))]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: Guarded64,
+    pub(crate) version: Guarded32,
+    pub(crate) objects: Guarded32,
+    pub(crate) layout: Guarded64,
+    pub(crate) size: Guarded64,
+    pub(crate) participants: Guarded32,
+    pub(crate) threads: Guarded32,
+    pub(crate) entries: Guarded32,
+    pub(crate) reserved: Guarded32,
+    pub(crate) memory: Guarded64,
+    pub(crate) created: Guarded64,
+    /// Guards the directory: a robust lock word.
+    pub(crate) directory_lock: AtomicU32,
+    /// No slot at or above this index was ever used. Only grows.
+    pub(crate) slots_used: AtomicU32,
+    /// The same for records.
+    pub(crate) records_used: AtomicU32,
+    /// The same for entries.
+    pub(crate) entries_used: AtomicU32,
+    /// Deaths that were cleaned up.
+    pub(crate) deaths: Guarded64,
+}
+
+/// One attached process. `state` changes by compare-and-swap; the other fields are the owner's.
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    /// Generation in the upper half, `FREE` … `DETACHING` in the lower.
+    pub(crate) state: AtomicU64,
+    /// `TID | FUTEX_WAITERS` of the bell thread; the kernel sets `FUTEX_OWNER_DIED` when it dies.
+    pub(crate) life: [LifeWord; LIFE_WORDS],
+    /// The bell thread sleeps here too: bumped by newcomers it should watch, and to stop it.
+    pub(crate) doorbell: AtomicU32,
+    /// In the owner's PID namespace: for display only.
+    pub(crate) pid: Guarded32,
+    pub(crate) since: Guarded64,
+    pub(crate) reserved: Guarded64,
+}
+
+/// Eight bytes apart, so that one `futex_offset` serves all nodes of the bell's robust list.
+#[cfg_attr(loom, derive(Default))]
+#[repr(C, align(8))]
+pub(crate) struct LifeWord {
+    pub(crate) word: AtomicU32,
+    pub(crate) reserved: Guarded32,
+}
+
+/// One thread of a participant. `owner` changes by compare-and-swap; the other fields are the owning thread's.
+#[cfg_attr(loom, derive(Default))]
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    /// The participant; 0 is free.
+    pub(crate) owner: AtomicU64,
+    /// `TID | FUTEX_WAITERS`; the kernel sets `FUTEX_OWNER_DIED` when the thread dies holding a lock.
+    pub(crate) mark: AtomicU32,
+    /// Bumped at each claim; its low 15 bits are part of every lock word.
+    pub(crate) generation: AtomicU32,
+    pub(crate) tid: Guarded32,
+    pub(crate) reserved: Guarded32,
+    /// Offsets of the lock words it holds, or is about to take, or has just released.
+    pub(crate) holding: [AtomicU64; HOLDING],
+    pub(crate) unused: [Guarded64; 5],
+}
+
+/// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
+/// `order`, the links, `fired` and the claim's key and class change only under the lock of the head named by `queue`;
+/// the rest belongs to the owner and rests while `queue` is not 0.
+#[cfg_attr(loom, derive(Default))]
+#[repr(C, align(64))]
+pub(crate) struct Entry {
+    /// The waiter word, if this is a lead entry: a thread sleeps here.
+    pub(crate) word: AtomicU32,
+    /// Index of the lead entry; its own for a single wait.
+    pub(crate) lead: Guarded32,
+    /// The participant; 0 is free.
+    pub(crate) owner: AtomicU64,
+    /// Offset of the head it is enrolled on; 0 is none. This is the truth, the links below are a cache of it.
+    pub(crate) queue: AtomicU64,
+    /// Rank and ticket: the place in the queue, smallest first.
+    pub(crate) order: Guarded64,
+    pub(crate) flags: Guarded32,
+    /// Which kinds of sleep this is: a wake's class mask must meet it.
+    pub(crate) class: Guarded32,
+    /// Which events it waits for: a wake's key must meet it.
+    pub(crate) key: Guarded32,
+    /// How often a wake met it since it was last looked at (for a non-exclusive entry: it was woken).
+    pub(crate) fired: Guarded32,
+    pub(crate) next: Guarded32,
+    pub(crate) prev: Guarded32,
+    /// Key and class of the wake that claimed it, for a hand-on to repeat.
+    pub(crate) claim_key: Guarded32,
+    pub(crate) claim_class: Guarded32,
+    pub(crate) since: Guarded64,
+    /// The thread's record, for display.
+    pub(crate) record: Guarded32,
+    pub(crate) reserved: Guarded32,
+    pub(crate) label: Text<6>,
+}
+
+/// One named object. `state` is stored last, under the directory lock, and never changes again.
+#[repr(C, align(64))]
+pub(crate) struct Object {
+    pub(crate) state: AtomicU32,
+    pub(crate) align: Guarded32,
+    pub(crate) offset: Guarded64,
+    pub(crate) size: Guarded64,
+    pub(crate) reserved: Guarded64,
+    pub(crate) tag: Text<4>,
+    pub(crate) name: Text<8>,
+    pub(crate) unused: [Guarded64; 8],
+}
+
+/// [`Object::state`]: complete. Anything else is a free place.
+pub(crate) const READY: u32 = 1;
+
+/// A wait-queue head in shared memory: 64 bytes, of which all zero is an open, empty queue.
+///
+/// Heads live in regions only: as named queues, or embedded in a user's own struct (see
+/// [`shared_struct!`](crate::shared_struct)) and used through
+/// [`Region::queue_at`](crate::Region::queue_at). Corresponds to the kernel's `wait_queue_head_t`.
+#[repr(C, align(64))]
+#[cfg_attr(loom, derive(Default))]
+pub struct QueueHead {
+    /// The robust lock of everything below.
+    pub(crate) lock: AtomicU32,
+    /// How many entries are enrolled. Never too low: raised before linking, lowered after unlinking.
+    pub(crate) waiting: AtomicU32,
+    pub(crate) first: Guarded32,
+    pub(crate) last: Guarded32,
+    pub(crate) flags: AtomicU32,
+    pub(crate) rescues: Guarded32,
+    /// The next ticket.
+    pub(crate) tickets: Guarded64,
+    pub(crate) wakes: Guarded64,
+    pub(crate) claims: Guarded64,
+    pub(crate) hand_ons: Guarded64,
+    pub(crate) recoveries: Guarded64,
+}
+
+/// A robust lock in shared memory: 16 bytes, of which all zero is free.
+///
+/// Used through [`Region::lock_at`](crate::Region::lock_at).
+#[repr(C, align(16))]
+#[cfg_attr(loom, derive(Default))]
+pub struct RobustLock {
+    pub(crate) word: AtomicU32,
+    /// 1 from the moment an owner died inside until somebody says that the data is repaired.
+    pub(crate) died: AtomicU32,
+    pub(crate) reserved: Guarded64,
+}
+
+impl<const N: usize> Text<N> {
+    /// How many bytes fit.
+    pub(crate) const BYTES: usize = N * 8;
+
+    /// Writes `text`, cut to what fits at a character's boundary.
+    pub(crate) fn store(&self, text: &str) {
+        let mut end = text.len().min(Self::BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut chunks = text.as_bytes()[..end].chunks(8);
+        for field in &self.0 {
+            let mut bytes = [0; 8];
+            let chunk = chunks.next().unwrap_or(&[]);
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            field.store(u64::from_le_bytes(bytes), Relaxed);
+        }
+    }
+
+    /// Reads up to the first zero byte; what is not UTF-8 is replaced.
+    pub(crate) fn load(&self) -> String {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|field| field.load(Relaxed).to_le_bytes()).collect();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    }
+}
+
+#[cfg(not(loom))]
+mod assertions {
+    use super::*;
+    use core::mem::{align_of, offset_of, size_of};
+
+    /// A fingerprint of every size and offset below, so that a build that lays them out differently is refused.
+    pub(crate) const LAYOUT: u64 = {
+        let facts = [
+            VERSION as usize,
+            size_of::<Header>(),
+            size_of::<Slot>(),
+            size_of::<Record>(),
+            size_of::<Entry>(),
+            size_of::<Object>(),
+            size_of::<QueueHead>(),
+            size_of::<RobustLock>(),
+            offset_of!(Slot, doorbell),
+            offset_of!(Record, holding),
+            offset_of!(Entry, order),
+            offset_of!(Entry, label),
+            offset_of!(Object, name),
+            offset_of!(QueueHead, tickets),
+            LIFE_WORDS,
+            HOLDING,
+        ];
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut i = 0;
+        while i < facts.len() {
+            hash = (hash ^ facts[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+            i += 1;
+        }
+        hash
+    };
+
+    macro_rules! at {
+        ($type:ty { $($field:ident: $offset:literal),* $(,)? } size $size:literal align $align:literal) => {
+            const _: () = {
+                $(assert!(offset_of!($type, $field) == $offset);)*
+                assert!(size_of::<$type>() == $size && align_of::<$type>() == $align);
+            };
+        };
+    }
+    at!(Header { magic: 0, version: 8, objects: 12, layout: 16, size: 24, participants: 32, threads: 36, entries: 40,
+        memory: 48, created: 56, directory_lock: 64, slots_used: 68, records_used: 72, entries_used: 76, deaths: 80 }
+        size 88 align 8);
+    at!(Slot { state: 0, life: 8, doorbell: 32, pid: 36, since: 40, reserved: 48 } size 64 align 64);
+    at!(Record { owner: 0, mark: 8, generation: 12, tid: 16, holding: 24, unused: 88 } size 128 align 64);
+    at!(Entry { word: 0, lead: 4, owner: 8, queue: 16, order: 24, flags: 32, class: 36, key: 40, fired: 44, next: 48,
+        prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, label: 80 } size 128 align 64);
+    at!(Object { state: 0, align: 4, offset: 8, size: 16, reserved: 24, tag: 32, name: 64, unused: 128 }
+        size 192 align 64);
+    at!(QueueHead { lock: 0, waiting: 4, first: 8, last: 12, flags: 16, rescues: 20, tickets: 24, wakes: 32, claims: 40,
+        hand_ons: 48, recoveries: 56 } size 64 align 64);
+    at!(RobustLock { word: 0, died: 4, reserved: 8 } size 16 align 16);
+    at!(LifeWord { word: 0, reserved: 4 } size 8 align 8);
+}
+#[cfg(not(loom))]
+pub(crate) use assertions::LAYOUT;

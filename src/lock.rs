@@ -1,0 +1,268 @@
+//! The robust lock: one 32-bit word that survives the death of its owner at any instruction.
+//!
+//! ```text
+//! word = WAITERS | generation << 16 | record + 1        owner bits 0 = free, whatever WAITERS says
+//!
+//! take      holding[place] := offset · arm the mark · CAS 0 → me
+//! release   CAS me → 0, or with WAITERS one FUTEX_WAKE_OP (store 0, wake all) · disarm · holding[place] := 0
+//! take over CAS word → me, keeping WAITERS, when the owner is gone; the caller repairs what the lock guards
+//! ```
+//!
+//! 1. Who may change the word: anybody from free to himself; the owner to free; anybody from an owner who is gone to
+//!    himself; anybody who waits sets WAITERS. All by compare-and-swap but the release, which the owner alone does.
+//! 2. An owner is gone when its record was reused or freed (the generation differs), when the kernel marked its
+//!    record (it died holding a lock: exact to the thread, at once), or when both lock bytes of its process are free
+//!    (the certificate). Nothing else counts, above all no PID and no time.
+//! 3. `holding` names the word before it is taken and until after it is released, so that whoever cleans up after a
+//!    death finds every lock of the dead, and frees it before the record can be used again. That is why a stale
+//!    owner never becomes a live one by reuse of the record, for any number of reuses.
+//! 4. No kill can strand a sleeper: a contended release is one system call, and a waiter sleeps in slices, looking
+//!    at the owner after each. A waiter killed after it was woken leaves the word free, and all others were woken too.
+//! 5. At most one region lock at a time per thread (place 0), nothing sleeps while holding it, so there is no
+//!    deadlock between region locks. Users' locks use the other places, in whatever order users take them.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::atomic::{AtomicU32, Ordering::*, compiler_fence, spin_loop};
+use crate::crash::{crash_point, mutant};
+use crate::error::{Error, Result};
+use crate::layout::{HOLDING, OWNER, Record, WAITERS};
+use crate::offset::Space;
+use crate::sys::clock::{Deadline, earlier};
+use crate::sys::futex;
+use crate::sys::lease::Prober;
+use crate::sys::mark::{Armed, Marker, OWNER_DIED};
+
+/// How a lock was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grip {
+    /// It was free.
+    Clean,
+    /// Its owner died inside: what it guards may be half-changed.
+    OwnerDied,
+}
+
+/// How often a lock is looked at before sleeping on it: about a microsecond.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
+/// The first and the longest pause between two looks at the owner.
+const FIRST_SLICE: Duration = Duration::from_millis(1);
+const LAST_SLICE: Duration = Duration::from_secs(1);
+
+/// One thread's ability to take locks. Not `Sync`: it belongs to the thread whose record it names.
+pub(crate) struct Locker {
+    space: Arc<Space>,
+    prober: Arc<Prober>,
+    marker: Marker,
+    record: u32,
+    /// The owner bits that stand for this thread.
+    me: u32,
+    /// What libc's pending word was before the first lock was taken.
+    before: Cell<Option<Armed>>,
+    held: Cell<u32>,
+}
+
+impl Locker {
+    /// `record` must have been claimed by the calling thread.
+    pub(crate) fn new(space: Arc<Space>, prober: Arc<Prober>, marker: Marker, record: u32) -> Locker {
+        let me = owner_bits(record, space.records()[record as usize].generation.load(Relaxed));
+        Locker { space, prober, marker, record, me, before: Cell::new(None), held: Cell::new(0) }
+    }
+
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+
+    pub(crate) fn prober(&self) -> &Arc<Prober> {
+        &self.prober
+    }
+
+    pub(crate) fn record(&self) -> u32 {
+        self.record
+    }
+
+    pub(crate) fn holds_any(&self) -> bool {
+        self.held.get() != 0
+    }
+
+    /// A place in `holding` for a user's lock.
+    pub(crate) fn free_place(&self) -> Result<usize> {
+        (1..HOLDING).find(|place| self.held.get() & 1 << place == 0).ok_or_else(|| Error::TooManyLocks {
+            region: self.space.label().clone(),
+            limit: HOLDING as u64 - 1,
+        })
+    }
+
+    /// Takes the lock at `offset`, noting it at `place`; fails after `patience` if a living owner keeps it.
+    pub(crate) fn lock(
+        &self,
+        word: &AtomicU32,
+        offset: u64,
+        place: usize,
+        patience: Duration,
+    ) -> Result<Grip> {
+        let record = &self.space.records()[self.record as usize];
+        record.holding[place].store(offset, Relaxed);
+        if self.held.get() == 0 {
+            self.before.set(Some(self.marker.arm(&record.mark)));
+        } else {
+            self.marker.arm(&record.mark);
+        }
+        self.held.set(self.held.get() | 1 << place);
+        crash_point!("lock: announced, not taken");
+        // ORDERING: acquire pairs with the release of the last owner. A kill interrupts one thread between two of its
+        // instructions, so the compiler must not move `holding` and the mark behind the swap: release.
+        let grip = match word.compare_exchange(0, self.me, AcqRel, Relaxed) {
+            Ok(_) => Ok(Grip::Clean),
+            Err(_) => self.lock_slow(word, patience),
+        };
+        crash_point!("lock: taken");
+        if grip.is_err() {
+            self.forget(place);
+        }
+        grip
+    }
+
+    #[cold]
+    fn lock_slow(&self, word: &AtomicU32, patience: Duration) -> Result<Grip> {
+        let deadline = Deadline::after(patience);
+        let (mut spins, mut slice) = (SPINS, FIRST_SLICE);
+        loop {
+            let seen = word.load(Relaxed);
+            if seen & OWNER == 0 {
+                if word.compare_exchange(seen, self.me | seen, AcqRel, Relaxed).is_ok() {
+                    return Ok(Grip::Clean);
+                }
+            } else if spins > 0 {
+                spins -= 1;
+                spin_loop();
+            } else if seen & OWNER == self.me {
+                return Err(Error::Reentered { region: self.space.label().clone() });
+            } else if self.owner_is_gone(seen) {
+                if word.compare_exchange(seen, self.me | seen & WAITERS, AcqRel, Relaxed).is_ok() {
+                    crash_point!("lock: taken over, not repaired");
+                    return Ok(Grip::OwnerDied);
+                }
+            } else if deadline.is_some_and(Deadline::passed) {
+                return Err(self.stuck(seen));
+            } else if seen & WAITERS != 0
+                || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok()
+            {
+                futex::wait(word, seen | WAITERS, earlier(deadline, Deadline::after(slice)));
+                slice = LAST_SLICE.min(slice * 2);
+            }
+        }
+    }
+
+    /// Releases a lock that this thread took at `place`.
+    pub(crate) fn unlock(&self, word: &AtomicU32, place: usize) {
+        crash_point!("unlock: not yet");
+        // ORDERING: release pairs with the acquire of the next owner.
+        if word.compare_exchange(self.me, 0, Release, Relaxed).is_err() {
+            if mutant("store and wake split") {
+                word.store(0, Release);
+                crash_point!("unlock: stored, not woken");
+                futex::wake(word);
+            } else if word.load(Relaxed) == self.me | WAITERS {
+                futex::clear_and_wake(word, self.me | WAITERS);
+            }
+            // Any other value is not ours to clear: somebody took us for dead and owns the lock now.
+        }
+        crash_point!("unlock: released, still noted");
+        self.forget(place);
+    }
+
+    /// Takes back what `lock` announced.
+    fn forget(&self, place: usize) {
+        // ORDERING: seen by survivors in program order, because a kill interrupts this thread alone.
+        compiler_fence(SeqCst);
+        let record = &self.space.records()[self.record as usize];
+        self.held.set(self.held.get() & !(1 << place));
+        if self.held.get() == 0
+            && let Some(before) = self.before.take()
+        {
+            self.marker.disarm(before);
+        }
+        record.holding[place].store(0, Relaxed);
+    }
+
+    /// Whether the owner that the lock word names can never release it.
+    pub(crate) fn owner_is_gone(&self, word: u32) -> bool {
+        let Some(record) = record_of(&self.space, word) else {
+            return true; // No thread of this region has such a name: a forgery, and nobody to wait for.
+        };
+        // ORDERING: acquire pairs with the kernel's marking of a dead thread's record, and with a new owner's claim.
+        let participant = record.owner.load(Acquire);
+        if participant == 0 || owner_bits(index_of(word), record.generation.load(Acquire)) != word & OWNER {
+            return true;
+        }
+        record.mark.load(Acquire) & OWNER_DIED != 0 || is_dead(&self.space, &self.prober, participant)
+    }
+
+    fn stuck(&self, word: u32) -> Error {
+        let owner = record_of(&self.space, word).map_or(0, |record| record.owner.load(Relaxed));
+        let pid = pid_of(&self.space, owner);
+        Error::LockStuck { region: self.space.label().clone(), owner, pid }
+    }
+}
+
+/// The owner bits of a record in its present generation.
+pub(crate) fn owner_bits(record: u32, generation: u32) -> u32 {
+    (generation & 0x7fff) << 16 | (record + 1) & 0xffff
+}
+
+fn index_of(word: u32) -> u32 {
+    (word & 0xffff).wrapping_sub(1)
+}
+
+/// The record that a lock word names, or `None` for no owner or a forged one.
+pub(crate) fn record_of(space: &Space, word: u32) -> Option<&Record> {
+    space.records().get(index_of(word) as usize)
+}
+
+#[cfg(not(loom))]
+mod certificate {
+    use super::*;
+    use crate::layout::FREE;
+    use crate::sys::lease::Probe;
+
+    /// Whether a participant's id is out of date, or both of its lock bytes are free.
+    ///
+    /// Errs towards alive: an unanswered question is no proof.
+    pub(crate) fn is_dead(space: &Space, prober: &Prober, participant: u64) -> bool {
+        let (index, generation) = (participant as u32, (participant >> 32) as u32);
+        let Some(slot) = space.slots().get(index as usize) else {
+            return true;
+        };
+        let state = slot.state.load(Acquire);
+        if (state >> 32) as u32 != generation || state as u32 == FREE {
+            return true;
+        }
+        has_certificate(space, prober, index)
+    }
+
+    /// Whether nobody holds either lock byte of a slot.
+    pub(crate) fn has_certificate(space: &Space, prober: &Prober, slot: u32) -> bool {
+        let byte = space.lock_byte(slot);
+        prober.state(byte) == Probe::Free && prober.state(byte + 1) == Probe::Free
+    }
+
+    /// The process id that a participant gave, for messages.
+    pub(crate) fn pid_of(space: &Space, participant: u64) -> u32 {
+        space.slots().get(participant as u32 as usize).map_or(0, |slot| slot.pid.load(Relaxed))
+    }
+}
+#[cfg(not(loom))]
+pub(crate) use certificate::{has_certificate, is_dead, pid_of};
+
+/// In a model of threads everybody lives.
+#[cfg(loom)]
+pub(crate) fn is_dead(_space: &Space, _prober: &Prober, _participant: u64) -> bool {
+    false
+}
+
+#[cfg(loom)]
+pub(crate) fn pid_of(_space: &Space, _participant: u64) -> u32 {
+    0
+}

@@ -1,0 +1,136 @@
+//! The robust lock for users' data: the same lock that guards heads, with the memory of a death kept beside it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::atomic::Ordering::*;
+use crate::crash::crash_point;
+use crate::error::Result;
+use crate::layout::RobustLock;
+use crate::lock::Grip;
+use crate::offset::Ref;
+use crate::region::Region;
+use crate::thread::Thread;
+
+/// A robust lock in a region, for data that atomics alone cannot keep consistent.
+///
+/// When its owner dies, the next one gets the lock and learns of it from [`LockGuard::owner_died`]; he repairs the
+/// data and says so. Until somebody has, every owner learns of it. Not recursive and not fair. A thread can hold
+/// seven of a region at once. Corresponds to a robust, process-shared `pthread_mutex_t`.
+#[derive(Clone)]
+pub struct Lock {
+    region: Region,
+    lock: Ref<RobustLock>,
+}
+
+/// A [`Lock`] that is held by this thread; dropping it releases the lock.
+#[must_use = "the lock is released when the guard is dropped"]
+pub struct LockGuard<'a> {
+    lock: &'a Lock,
+    /// The thread and the place where it notes this lock; `None` while released over a sleep.
+    held: Option<(Rc<Thread>, usize)>,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+/// A lock that a wait drops over its sleep: [`LockGuard`], or a guard of any other lock wrapped by its user.
+pub trait Relock {
+    /// Releases the lock.
+    fn release(&mut self);
+    /// Takes it again.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the lock from being had; the wait ends with that error.
+    fn retake(&mut self) -> Result<()>;
+}
+
+impl Lock {
+    pub(crate) fn new(region: Region, lock: Ref<RobustLock>) -> Lock {
+        Lock { region, lock }
+    }
+
+    /// Takes the lock, waiting for it as long as the region's [patience](crate::RegionBuilder::patience).
+    ///
+    /// # Memory ordering
+    ///
+    /// What the last owner did before releasing it, or dying, happens before this returns.
+    ///
+    /// # Crash safety
+    ///
+    /// If the caller dies with the lock, the next owner gets it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LockStuck`](crate::Error::LockStuck) if a living process kept it for too long;
+    /// [`Error::Reentered`](crate::Error::Reentered) if this thread holds it;
+    /// [`Error::TooManyLocks`](crate::Error::TooManyLocks); [`Error::Forked`](crate::Error::Forked);
+    /// [`Error::Evicted`](crate::Error::Evicted); [`Error::Full`](crate::Error::Full) if no thread is free.
+    pub fn lock(&self) -> Result<LockGuard<'_>> {
+        self.lock_timeout(self.region.member().settings.patience)
+    }
+
+    /// The same, waiting no longer than `timeout`; zero tries once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lock::lock`].
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>> {
+        let thread = self.region.enter()?;
+        let place = thread.locker().free_place()?;
+        if thread.locker().lock(&self.lock.word, self.lock.offset(), place, timeout)? == Grip::OwnerDied {
+            self.lock.died.store(1, Relaxed);
+            crash_point!("user lock: taken over, death noted");
+        }
+        Ok(LockGuard { lock: self, held: Some((thread, place)), _of_this_thread: PhantomData })
+    }
+}
+
+impl LockGuard<'_> {
+    /// Whether an owner died inside, and nobody has repaired the data since.
+    #[must_use]
+    pub fn owner_died(&self) -> bool {
+        self.lock.lock.died.load(Relaxed) != 0
+    }
+
+    /// Says that the data is consistent again. Corresponds to `pthread_mutex_consistent`.
+    pub fn repaired(&self) {
+        if self.held.is_some() {
+            self.lock.lock.died.store(0, Relaxed);
+        }
+    }
+}
+
+impl Relock for LockGuard<'_> {
+    fn release(&mut self) {
+        if let Some((thread, place)) = self.held.take() {
+            thread.locker().unlock(&self.lock.lock.word, place);
+        }
+    }
+
+    fn retake(&mut self) -> Result<()> {
+        if self.held.is_none() {
+            self.held = self.lock.lock()?.held.take();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl fmt::Debug for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lock(offset {:#x} of {})", self.lock.offset(), self.region.name())
+    }
+}
+
+impl fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LockGuard({:?}, held: {})", self.lock, self.held.is_some())
+    }
+}

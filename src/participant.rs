@@ -1,0 +1,427 @@
+//! One process's membership in a region: its slot, its proof of life, its bell, and its threads.
+//!
+//! ```text
+//! attach   lock byte A · state FREE → ATTACHING, new generation · bell thread: lock byte B, life words · LIVE
+//!          · clean up after the dead · ring the doorbells of the three neighbours who are to watch this slot
+//! detach   LIVE → DETACHING · ring all waiters · stop the bell (life words 0) · give everything back · FREE · bytes
+//! ```
+//!
+//! 1. Lock byte A elects the owner of a slot; only he changes `state`, but for cleaners who set a certainly dead
+//!    generation FREE. Death before LIVE leaves a slot that owns nothing and that any attacher takes over.
+//! 2. The bells form a ring. Each watches the three nearest live slots before its own, word k of the k-th, because
+//!    the kernel wakes one sleeper for each word, and that one may be stopped or dying itself.
+//! 3. A newcomer stores LIVE, fence, then looks for whom to tell; a bell thread reads its doorbell, fence, then looks
+//!    for whom to watch. So of two neighbours who attach at once, at least one sees the other.
+//! 4. Who wakes, for whatever reason, sweeps all slots. So a death is noticed if any of its three watchers runs, or
+//!    any watcher of those.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use crate::atomic::{AtomicU32, Ordering::*, fence};
+use crate::crash::{crash_point, mutant};
+use crate::error::{Error, Result};
+use crate::head;
+use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
+use crate::lock::is_dead;
+use crate::offset::Space;
+use crate::recover::{Recovery, bell_rang, id_of, ring_all};
+use crate::sys::bell::{self, BellContext, BellThread, LifeWords};
+use crate::sys::clock::{Deadline, earlier, wall_clock};
+use crate::sys::lease::{Lease, Probe, Prober};
+use crate::sys::mark::Marker;
+use crate::sys::{fork, futex};
+use crate::thread::{Lingering, Thread};
+
+/// How long the first and the longest pause between two questions for a certificate are.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// How often a bell looks around that cannot sleep on several words.
+const BLIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// What the builder lets users choose for their own process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Every sleep ends after about this long to look again; `None`: never.
+    pub(crate) tick: Option<Duration>,
+    /// How long to wait for a lock that a living owner keeps.
+    pub(crate) patience: Duration,
+}
+
+/// The part of a membership that its threads and its bell share.
+pub(crate) struct Member {
+    pub(crate) space: Arc<Space>,
+    pub(crate) settings: Settings,
+    pub(crate) id: u64,
+    prober: Arc<Prober>,
+    /// The fork epoch in which it attached.
+    epoch: u64,
+    /// Set when it leaves: the bell stops, and threads let go of what they keep.
+    left: AtomicBool,
+    lingering: Arc<Lingering>,
+}
+
+pub(crate) struct Participant {
+    member: Arc<Member>,
+    bell: Mutex<Option<BellThread>>,
+    /// Held from before the slot's state changes until after.
+    _lease: Lease,
+}
+
+thread_local! {
+    static THREADS: RefCell<Threads> = const { RefCell::new(Threads(Vec::new())) };
+}
+
+struct Threads(Vec<(Arc<Member>, Rc<Thread>)>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for (member, thread) in self.0.drain(..) {
+            if member.is_current() {
+                thread.release();
+            }
+        }
+    }
+}
+
+impl Participant {
+    /// Takes a slot, starts the bell, and cleans up after the dead.
+    pub(crate) fn attach(space: Arc<Space>, settings: Settings) -> Result<Participant> {
+        crate::crash::arm();
+        let epoch = fork::epoch()?;
+        let prober = Arc::new(Prober::new(space.mapping())?);
+        let (slot, lease, id, was_in_use) = take_slot(&space, &prober)?;
+        let (left, lingering) = (AtomicBool::new(false), Arc::default());
+        let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
+        let started = start_bell(&member);
+        let state = &member.space.slots()[slot as usize].state;
+        let live = id & !u64::from(u32::MAX) | u64::from(LIVE);
+        let bell = match started {
+            Ok(bell) => bell,
+            Err(error) => {
+                state.store(live & !u64::from(u32::MAX), Release);
+                return Err(error);
+            }
+        };
+        state.store(live, SeqCst);
+        crash_point!("attach: live, nobody told");
+        let participant = Participant { member, bell: Mutex::new(Some(bell)), _lease: lease };
+        let thread = participant.enter()?;
+        // A taken-over slot's last owner may be owed a ring, and nobody but us may know that he died.
+        Recovery::default().sweep(&thread, true, was_in_use)?;
+        participant.member.tell_neighbours();
+        Ok(participant)
+    }
+
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// The calling thread's means to act, after checking that this membership still stands.
+    pub(crate) fn enter(&self) -> Result<Rc<Thread>> {
+        let slot = self.member.check()?;
+        if bell_rang(slot) {
+            self.revive();
+        }
+        self.member.thread()
+    }
+
+    /// Starts the bell again after something killed that one thread.
+    fn revive(&self) {
+        let mut bell = lock(&self.bell);
+        if bell.as_ref().is_some_and(|bell| bell.is_finished()) {
+            if let Some(dead) = bell.take() {
+                dead.join();
+            }
+            // If it cannot be started now, the next call tries again; until then we look half dead, and live.
+            *bell = start_bell(&self.member).ok();
+            self.member.tell_neighbours();
+        }
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        let bell = lock(&self.bell).take();
+        let member = &self.member;
+        if !member.is_current() {
+            if let Some(bell) = bell {
+                bell.forget();
+            }
+            return;
+        }
+        let slot = member.slot();
+        let (free, live) = (member.id & !u64::from(u32::MAX), u64::from(LIVE));
+        let ours =
+            slot.state.compare_exchange(free | live, free | u64::from(DETACHING), SeqCst, Relaxed).is_ok();
+        crash_point!("detach: announced");
+        if let Ok(thread) = member.thread() {
+            if ours {
+                member.settle_lingering(&thread);
+                ring_all(&thread);
+            }
+        }
+        member.left.store(true, Release);
+        member.ring_doorbell();
+        if let Some(bell) = bell {
+            bell.join();
+        }
+        crash_point!("detach: bell stopped");
+        let _ = THREADS.try_with(|threads| {
+            if let Ok(mut threads) = threads.try_borrow_mut() {
+                threads.0.retain(|(other, _)| !Arc::ptr_eq(other, member));
+            }
+        });
+        member.give_back();
+        crash_point!("detach: given back, slot not free");
+        if ours {
+            let _ = slot.state.compare_exchange(
+                free | u64::from(DETACHING),
+                free | u64::from(FREE),
+                Release,
+                Relaxed,
+            );
+        }
+    }
+}
+
+impl Member {
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.space.slots()[self.id as u32 as usize]
+    }
+
+    /// Whether a participant is alive: attached, and not both of its lock bytes free.
+    pub(crate) fn is_alive(&self, participant: u64) -> bool {
+        let Some(slot) = self.space.slots().get(participant as u32 as usize) else {
+            return false;
+        };
+        let state = slot.state.load(Acquire);
+        if id_of(participant as u32 as usize, state) != participant
+            || matches!(state as u32, FREE | DETACHING)
+        {
+            return false;
+        }
+        !bell_rang(slot) || !is_dead(&self.space, &self.prober, participant)
+    }
+
+    /// Neither left nor copied by a fork.
+    fn is_current(&self) -> bool {
+        fork::current() == self.epoch && !self.left.load(Acquire)
+    }
+
+    fn check(&self) -> Result<&Slot> {
+        if fork::current() != self.epoch {
+            return Err(Error::Forked { region: self.space.label().clone() });
+        }
+        let slot = self.slot();
+        let state = slot.state.load(Acquire);
+        if id_of(self.id as u32 as usize, state) != self.id || state as u32 == FREE {
+            return Err(Error::Evicted { region: self.space.label().clone(), participant: self.id });
+        }
+        Ok(slot)
+    }
+
+    /// What the calling thread keeps for this membership; made at its first use.
+    fn thread(self: &Arc<Self>) -> Result<Rc<Thread>> {
+        let reentered = || Error::Reentered { region: self.space.label().clone() };
+        THREADS
+            .try_with(|threads| {
+                let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
+                if let Some((_, thread)) = threads.0.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
+                    return Ok(thread.clone());
+                }
+                threads.0.retain(|(member, _)| member.is_current());
+                let thread = Rc::new(self.claim_thread(&self.prober)?);
+                threads.0.push((self.clone(), thread.clone()));
+                Ok(thread)
+            })
+            .map_err(|_| reentered())?
+    }
+
+    fn claim_thread(&self, prober: &Arc<Prober>) -> Result<Thread> {
+        let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
+        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        let (mark, lingering) = (Marker::mark_value(), self.lingering.clone());
+        Thread::claim(&self.space, prober, marker, mark, tid, self.id, self.settings.patience, lingering)
+    }
+
+    /// Tries again to leave queues; true if some are left.
+    fn settle_lingering(&self, thread: &Thread) -> bool {
+        let mut lingering = self.lingering.list();
+        lingering.retain(|entries| {
+            let left = entries.iter().all(|index| leave(thread, *index).is_ok());
+            if left {
+                for index in entries {
+                    let owner = &self.space.entries()[*index as usize].owner;
+                    let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
+                }
+            }
+            !left
+        });
+        !lingering.is_empty()
+    }
+
+    /// Gives back all that bears our id, but for entries that linger on a queue: cleaners take those off.
+    fn give_back(&self) {
+        let entries = self.space.entries()[..self.space.entries_used()].iter();
+        let entries = entries.filter(|entry| entry.queue.load(Relaxed) == 0).map(|entry| &entry.owner);
+        let records = self.space.records()[..self.space.records_used()].iter().map(|record| &record.owner);
+        for owner in entries.chain(records) {
+            if owner.load(Relaxed) == self.id {
+                let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
+            }
+        }
+    }
+
+    fn ring_doorbell(&self) {
+        ring(self.slot());
+    }
+
+    /// The three next live slots are to watch ours.
+    fn tell_neighbours(&self) {
+        // ORDERING: our LIVE before their states; pairs with the fence in `watch_list`.
+        fence(SeqCst);
+        for slot in self.neighbours(1) {
+            ring(slot);
+        }
+    }
+
+    /// The nearest live slots after ours (`step` 1) or before it (`step` −1), three at most.
+    fn neighbours(&self, step: isize) -> impl Iterator<Item = &Slot> {
+        let slots = &self.space.slots()[..self.space.slots_used()];
+        let (count, mine) = (slots.len() as isize, self.id as u32 as isize);
+        (1..count)
+            .map(move |distance| &slots[(mine + step * distance).rem_euclid(count.max(1)) as usize])
+            .filter(|slot| slot.state.load(Acquire) as u32 == LIVE && !bell_rang(slot))
+            .take(LIFE_WORDS)
+    }
+
+    /// The words whose change this bell must not miss, with the values seen before the sweep that follows.
+    fn watch_list(&self) -> Vec<(&AtomicU32, u32)> {
+        let doorbell = &self.slot().doorbell;
+        let mut words = vec![(doorbell, doorbell.load(Acquire))];
+        // ORDERING: the doorbell before their states; pairs with the fence in `tell_neighbours`.
+        fence(SeqCst);
+        for (place, slot) in self.neighbours(-1).enumerate() {
+            let word = &slot.life[place].word;
+            words.push((word, word.load(Acquire)));
+        }
+        words
+    }
+
+    /// The bell thread: sweeps whenever anything happens that it watches.
+    fn keep_watch(&self, thread: &Thread) {
+        let mut recovery = Recovery::default();
+        let mut pause = FIRST_PAUSE;
+        let mut ask_all = false;
+        while !self.left.load(Acquire) {
+            let words = self.watch_list();
+            let awaited = recovery.sweep(thread, ask_all, false).unwrap_or(true);
+            let lingers = self.settle_lingering(thread);
+            let again = (awaited || lingers).then(|| Deadline::after(pause)).flatten();
+            pause = if again.is_some() { LAST_PAUSE.min(pause * 2) } else { FIRST_PAUSE };
+            let tick = self.settings.tick.and_then(Deadline::after);
+            let until = earlier(again, tick);
+            let slept = futex::wait_any(&words, until).unwrap_or_else(|| {
+                futex::wait(words[0].0, words[0].1, earlier(until, Deadline::after(BLIND_PAUSE)))
+            });
+            ask_all = slept == futex::Sleep::TimedOut && again.is_none();
+        }
+    }
+}
+
+/// Under the locked head: passes on what the entry holds, and takes it off.
+fn leave(thread: &Thread, index: u32) -> Result<()> {
+    let queue = thread.space().entries()[index as usize].queue.load(Acquire);
+    if thread.space().head(queue).is_some() {
+        let mut head = head::lock(thread, queue)?;
+        if head.has(index) {
+            head.pass_on(index);
+            head.leave(index);
+        }
+    }
+    Ok(())
+}
+
+fn ring(slot: &Slot) {
+    slot.doorbell.fetch_add(1, Release);
+    futex::wake(&slot.doorbell);
+}
+
+/// A slot of our own: one that was left in good order, or else one whose owner is certainly dead.
+fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(u32, Lease, u64, bool)> {
+    for only_free in [true, false] {
+        for (index, slot) in space.slots().iter().enumerate() {
+            let is_free = slot.state.load(Acquire) as u32 == FREE;
+            if is_free != only_free {
+                continue;
+            }
+            let byte = space.lock_byte(index as u32);
+            if !is_free && prober.state(byte) != Probe::Free {
+                continue;
+            }
+            let Some(lease) = Lease::take(space.mapping(), byte)? else {
+                continue;
+            };
+            if prober.state(byte + 1) != Probe::Free {
+                continue;
+            }
+            crash_point!("attach: byte held, slot not taken");
+            space.header().slots_used.fetch_max(index as u32 + 1, AcqRel);
+            let state = slot.state.load(Acquire);
+            let generation = ((state >> 32) as u32).wrapping_add(1).max(1);
+            let taken = u64::from(generation) << 32 | u64::from(ATTACHING);
+            if slot.state.compare_exchange(state, taken, AcqRel, Relaxed).is_err() {
+                continue;
+            }
+            crash_point!("attach: slot taken");
+            slot.pid.store(rustix::process::getpid().as_raw_nonzero().get() as u32, Relaxed);
+            slot.since.store(wall_clock(), Relaxed);
+            return Ok((index as u32, lease, id_of(index, taken), state as u32 != FREE));
+        }
+    }
+    let capacity = space.slots().len() as u64;
+    Err(Error::Full { region: space.label().clone(), what: "participants", capacity })
+}
+
+/// Starts the bell thread and waits until its life words are registered and it can act.
+fn start_bell(member: &Arc<Member>) -> Result<BellThread> {
+    let slot = member.slot();
+    let mapping = member.space.mapping();
+    let damaged =
+        || Error::Damaged { region: mapping.label().clone(), what: "slot", at: 0, value: member.id };
+    let offset = member.space.offset_of(&slot.life).ok_or_else(damaged)?;
+    let life = LifeWords::new(mapping, offset).ok_or_else(damaged)?;
+    let byte = member.space.lock_byte(member.id as u32) + 1;
+    let (ready, answer) = mpsc::sync_channel(1);
+    let shared = member.clone();
+    let bell = bell::spawn(mapping.clone(), life, byte, move |context: &BellContext| {
+        let thread = shared.claim_thread(context.prober());
+        let thread = match thread {
+            Ok(thread) => {
+                let _ = ready.send(Ok(()));
+                thread
+            }
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        shared.keep_watch(&thread);
+        thread.release();
+    })?;
+    crash_point!("attach: bell started");
+    let lost = || Error::System { region: mapping.label().clone(), call: "clone", errno: libc::EAGAIN };
+    match answer.recv().unwrap_or_else(|_| Err(lost())) {
+        Ok(()) => Ok(bell),
+        Err(error) => {
+            bell.join();
+            Err(error)
+        }
+    }
+}
+
+/// Our own mutexes guard data that is consistent between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

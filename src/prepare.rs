@@ -1,0 +1,96 @@
+//! Waits whose loop the user writes, as `prepare_to_wait` and `finish_wait` allow in the kernel.
+
+use std::fmt;
+
+use crate::atomic::{Ordering::SeqCst, fence};
+use crate::enrolled::Enrolled;
+use crate::entry::claim_of;
+use crate::error::{Error, Result};
+use crate::options::WaitOptions;
+use crate::queue::Queue;
+use crate::wait::{self, Ended, Manner};
+
+/// An enrolment for a loop written by hand.
+///
+/// ```text
+/// let mut wait = queue.prepare_to_wait(&options)?;
+/// loop {
+///     wait.prepare();                    // look again from here on
+///     if condition() { break }           // anything may happen here, but no sleep
+///     wait.sleep()?;                     // returns when woken, and sometimes without reason
+/// }
+/// wait.finish();                         // the condition was met; dropping it instead passes a wake on
+/// ```
+///
+/// A wake between `prepare` and `sleep` makes `sleep` return at once. That is why the condition has to be evaluated
+/// between the two, in each turn.
+#[must_use = "dropping it leaves the queue"]
+pub struct PrepareToWait<'a> {
+    queue: &'a Queue,
+    manner: Manner<'a>,
+    enrolled: Option<Enrolled>,
+    was_empty: bool,
+}
+
+impl<'a> PrepareToWait<'a> {
+    pub(crate) fn new(queue: &'a Queue, options: &WaitOptions<'a>) -> Result<PrepareToWait<'a>> {
+        let manner = options.manner(queue.region());
+        let thread = queue.region().enter()?;
+        let was_empty = !queue.has_sleepers();
+        let spot = queue.spot(options, 0);
+        match wait::enrol(&thread, &[spot], manner.label, false)? {
+            Ok(enrolled) => Ok(PrepareToWait { queue, manner, enrolled: Some(enrolled), was_empty }),
+            Err(refused) => {
+                Err(queue.outcome(refused).err().unwrap_or(Error::Closed { queue: queue.label().clone() }))
+            }
+        }
+    }
+
+    /// Whether nobody was waiting when this was enrolled.
+    #[must_use]
+    pub fn was_empty(&self) -> bool {
+        self.was_empty
+    }
+
+    /// Begins a turn: evaluate the condition after this. Corresponds to `set_current_state`, with its barrier.
+    pub fn prepare(&mut self) {
+        if let Some(enrolled) = &self.enrolled {
+            enrolled.word().open();
+            fence(SeqCst); // (A)
+        }
+    }
+
+    /// Sleeps until woken, unless something has happened since [`PrepareToWait::prepare`]. Corresponds to `schedule`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], [`Error::Interrupted`] and [`Error::Closed`], after each of which the condition should be
+    /// evaluated once more; [`Error::Evicted`].
+    pub fn sleep(&mut self) -> Result<()> {
+        let Some(enrolled) = &self.enrolled else {
+            return Ok(());
+        };
+        let ended = wait::sleep_once(enrolled, &self.manner)?;
+        self.queue.outcome(ended.unwrap_or(Ended::Fired(0)))
+    }
+
+    /// Whether a wake has chosen this waiter.
+    #[must_use]
+    pub fn was_chosen(&self) -> bool {
+        self.enrolled.as_ref().is_some_and(|enrolled| claim_of(enrolled.word().load()).is_some())
+    }
+
+    /// Leaves the queue; the condition was met, so a wake that chose this waiter is used up. Corresponds to
+    /// `finish_wait`.
+    pub fn finish(mut self) {
+        if let Some(enrolled) = self.enrolled.take() {
+            enrolled.finish(Some(0));
+        }
+    }
+}
+
+impl fmt::Debug for PrepareToWait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrepareToWait({}, chosen: {})", self.queue.name(), self.was_chosen())
+    }
+}

@@ -1,0 +1,518 @@
+//! A wait queue as its users see it: the kernel's calls, each a few words above the one sleep loop and the head.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::atomic::{Ordering::*, fence};
+use crate::crash::{crash_point, mutant};
+use crate::enrolled::Spot;
+use crate::error::{Error, Label, Result};
+use crate::head::{self, Woken};
+use crate::layout::{CLOSED, QueueHead};
+use crate::mutex::Relock;
+use crate::offset::Ref;
+use crate::options::{WaitOptions, WakeOptions, class};
+use crate::prepare::PrepareToWait;
+use crate::region::Region;
+use crate::thread::Thread;
+use crate::wait::{self, AroundSleep, Ended, JustSleep};
+
+/// A wait queue in a region: where processes sleep until others have changed something.
+///
+/// The pattern is the kernel's. The waiter names a condition over shared atomics; the waker makes it true, then wakes
+/// the queue:
+///
+/// ```text
+/// waiter   queue.wait_event(|| ready.load(Acquire) != 0)?;
+/// waker    ready.store(1, Release);  queue.wake_up()?;
+/// ```
+///
+/// The order of the waker's two steps is all that the user has to get right; the fences are inside. A wake is not
+/// an event: it has no effect on later waiters, several may coalesce, and a waiter may evaluate its condition without
+/// one. So the condition decides, and it is evaluated again after every wake. It may have side effects (take the
+/// item): once it has returned true it is not called again.
+///
+/// # Crash safety
+///
+/// Whoever is killed in any of these calls, at any instruction, harms nobody: a waiter that a wake had chosen is
+/// replaced by the next, and all waiters of the region evaluate their conditions again.
+#[derive(Clone)]
+pub struct Queue {
+    region: Region,
+    head: Ref<QueueHead>,
+    label: Label,
+}
+
+impl Queue {
+    pub(crate) fn new(region: Region, head: Ref<QueueHead>, name: &str) -> Queue {
+        let label = format!("{}:{name}", region.name()).into();
+        Queue { region, head, label }
+    }
+
+    /// Sleeps until the condition is true. No signal ends it. Corresponds to `wait_event`.
+    ///
+    /// A condition that is true at once costs its evaluation and nothing else. Waiters are non-exclusive: one wake
+    /// wakes all of them.
+    ///
+    /// # Memory ordering
+    ///
+    /// What a waker did before it woke this queue happens before the evaluation that follows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the queue is or gets closed while the condition is false; [`Error::Full`] if entries or
+    /// threads are used up; [`Error::LockStuck`]; [`Error::Forked`]; [`Error::Evicted`]; [`Error::Reentered`];
+    /// [`Error::Damaged`].
+    #[inline]
+    pub fn wait_event(&self, condition: impl FnMut() -> bool) -> Result<()> {
+        self.wait_event_with(&WaitOptions::new(), condition).map(drop)
+    }
+
+    /// The same, for at most `timeout`; returns what is left of it, at least 1 ns. Corresponds to
+    /// `wait_event_timeout` and `wait_event_hrtimeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if the condition was false at the end; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_timeout(&self, condition: impl FnMut() -> bool, timeout: Duration) -> Result<Duration> {
+        self.wait_event_with(&WaitOptions::new().timeout(timeout), condition)
+    }
+
+    /// The same, ended by any signal handler that runs during the sleep. Corresponds to `wait_event_interruptible`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_interruptible(&self, condition: impl FnMut() -> bool) -> Result<()> {
+        self.wait_event_with(&WaitOptions::new().interruptible(), condition).map(drop)
+    }
+
+    /// Both. Corresponds to `wait_event_interruptible_timeout` and `wait_event_interruptible_hrtimeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]; [`Error::Interrupted`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_interruptible_timeout(
+        &self,
+        condition: impl FnMut() -> bool,
+        timeout: Duration,
+    ) -> Result<Duration> {
+        self.wait_event_with(&WaitOptions::new().interruptible().timeout(timeout), condition)
+    }
+
+    /// Ended by `SIGINT`, `SIGTERM`, `SIGQUIT` and `SIGHUP`, if they have handlers; all other signals are blocked over
+    /// the sleep. Corresponds to `wait_event_killable`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_killable(&self, condition: impl FnMut() -> bool) -> Result<()> {
+        self.wait_event_with(&WaitOptions::new().killable(), condition).map(drop)
+    }
+
+    /// The same, for at most `timeout`. Corresponds to `wait_event_killable_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]; [`Error::Interrupted`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_killable_timeout(
+        &self,
+        condition: impl FnMut() -> bool,
+        timeout: Duration,
+    ) -> Result<Duration> {
+        self.wait_event_with(&WaitOptions::new().killable().timeout(timeout), condition)
+    }
+
+    /// As an exclusive waiter: one `wake_up` wakes one of them. Corresponds to `wait_event_exclusive`.
+    ///
+    /// For conditions that take something. If this takes less than a wake announced, wake the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_exclusive(&self, condition: impl FnMut() -> bool) -> Result<()> {
+        self.wait_event_with(&WaitOptions::new().exclusive(), condition).map(drop)
+    }
+
+    /// Exclusive, and ended by signal handlers. Corresponds to `wait_event_interruptible_exclusive`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_interruptible_exclusive(&self, condition: impl FnMut() -> bool) -> Result<()> {
+        self.wait_event_with(&WaitOptions::new().exclusive().interruptible(), condition).map(drop)
+    }
+
+    /// Runs `before` before each sleep and `after` after it; the condition is evaluated after `after`. Corresponds to
+    /// `wait_event_cmd`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event`].
+    pub fn wait_event_cmd(
+        &self,
+        condition: impl FnMut() -> bool,
+        before: impl FnMut(),
+        after: impl FnMut(),
+    ) -> Result<()> {
+        self.wait_around(&WaitOptions::new(), &mut Commands { before, after }, condition)
+    }
+
+    /// The same as an exclusive waiter. Corresponds to `wait_event_exclusive_cmd`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event`].
+    pub fn wait_event_exclusive_cmd(
+        &self,
+        condition: impl FnMut() -> bool,
+        before: impl FnMut(),
+        after: impl FnMut(),
+    ) -> Result<()> {
+        self.wait_around(&WaitOptions::new().exclusive(), &mut Commands { before, after }, condition)
+    }
+
+    /// With a lock that is held whenever the condition is evaluated, and dropped over each sleep. Corresponds to
+    /// `wait_event_lock_irq` and `wait_event_interruptible_locked`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event`]; what [`Relock::retake`] returns, and then the lock is not held.
+    pub fn wait_event_locked<G: Relock>(
+        &self,
+        options: &WaitOptions,
+        guard: &mut G,
+        mut condition: impl FnMut(&mut G) -> bool,
+    ) -> Result<()> {
+        // Lent in turn to the condition and to the sleep.
+        let guard = RefCell::new(guard);
+        self.wait_around(options, &mut Unlocked(&guard), || condition(&mut guard.borrow_mut()))
+    }
+
+    /// With any options. Returns what is left of the timeout, at least 1 ns, or `Duration::MAX` without one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`]; [`Error::Interrupted`]; [`Error::PriorityTaken`]; as [`Queue::wait_event`].
+    #[inline]
+    pub fn wait_event_with(
+        &self,
+        options: &WaitOptions,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result<Duration> {
+        if condition() {
+            return Ok(options.whole_timeout());
+        }
+        self.wait_slow(options, &mut JustSleep, &mut || condition().then_some(0))
+    }
+
+    /// Sleeps until a wake reaches this waiter; there is no condition. For events that leave no trace elsewhere.
+    ///
+    /// A wake before this call has no effect on it. Among living processes each exclusive wake returns from exactly
+    /// one such wait; when one of them dies, at least from one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event_with`].
+    pub fn wait_woken(&self, options: &WaitOptions) -> Result<Duration> {
+        let manner = options.manner(&self.region);
+        let thread = self.region.enter()?;
+        thread.flush();
+        let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
+        self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
+    }
+
+    /// Enrols now, for a loop written by hand. Corresponds to `prepare_to_wait` and `prepare_to_wait_exclusive`; see
+    /// [`PrepareToWait`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wait_event_with`], but for those of the sleep.
+    pub fn prepare_to_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Result<PrepareToWait<'a>> {
+        PrepareToWait::new(self, options)
+    }
+
+    /// Wakes all non-exclusive waiters and one exclusive. Corresponds to `wake_up`.
+    ///
+    /// Returns how many it reached; that nobody is counted does not mean that nobody will see the change: waiters that
+    /// are awake evaluate their condition without being charged with a wake.
+    ///
+    /// If nobody waits, this is a fence and a load.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the caller did before is seen by every evaluation that follows. The full fence that this takes on the
+    /// waker's side is inside.
+    ///
+    /// # Crash safety
+    ///
+    /// If the caller dies after changing the condition, before or inside this call, all waiters evaluate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LockStuck`]; [`Error::Full`] if no thread is free; [`Error::Forked`]; [`Error::Evicted`];
+    /// [`Error::Reentered`].
+    #[inline]
+    pub fn wake_up(&self) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new())
+    }
+
+    /// Wakes all non-exclusive waiters and up to `count` exclusive ones. Corresponds to `wake_up_nr`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_nr(&self, count: NonZeroU32) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().nr(count))
+    }
+
+    /// Wakes all waiters. Who arrives meanwhile is not woken. Corresponds to `wake_up_all`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_all(&self) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().all())
+    }
+
+    /// As [`Queue::wake_up`] for interruptible waits. Corresponds to `wake_up_interruptible`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_interruptible(&self) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE))
+    }
+
+    /// As [`Queue::wake_up_nr`] for interruptible waits. Corresponds to `wake_up_interruptible_nr`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_interruptible_nr(&self, count: NonZeroU32) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE).nr(count))
+    }
+
+    /// As [`Queue::wake_up_all`] for interruptible waits. Corresponds to `wake_up_interruptible_all`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_interruptible_all(&self) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE).all())
+    }
+
+    /// As [`Queue::wake_up`] for waits whose key meets `key`. Corresponds to `wake_up_poll`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_key(&self, key: u32) -> Result<Woken> {
+        self.wake_up_with(&WakeOptions::new().key(key))
+    }
+
+    /// With any options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    #[inline]
+    pub fn wake_up_with(&self, options: &WakeOptions) -> Result<Woken> {
+        if self.has_sleepers() { self.wake_slow(options) } else { Ok(Woken::default()) }
+    }
+
+    /// Wakes as [`Queue::wake_up`] does, but without giving up the processor to the woken before `body` has run, or
+    /// has begun to sleep or spin in a wait of this region: for callers about to wait themselves. Corresponds to
+    /// `wake_up_sync`.
+    ///
+    /// Waiters are chosen at once; the system calls are made at the end of `body` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`]; `body` has not run then.
+    pub fn wake_up_sync<R>(&self, body: impl FnOnce() -> R) -> Result<(Woken, R)> {
+        /// Flushes at the end, also by a panic; an inner scope leaves that to the outer one.
+        struct Scope<'a>(&'a Thread, bool);
+        impl Drop for Scope<'_> {
+            fn drop(&mut self) {
+                self.0.flush();
+                if self.1 {
+                    self.0.deferred.set(None);
+                }
+            }
+        }
+        let thread = self.region.enter()?;
+        let outer = thread.deferred.take();
+        let scope = Scope(&thread, outer.is_none());
+        thread.deferred.set(Some(outer.unwrap_or_else(|| Vec::with_capacity(64))));
+        let woken = self.wake_up()?;
+        crash_point!("wake sync: marked, put off");
+        let result = body();
+        drop(scope);
+        Ok((woken, result))
+    }
+
+    /// Closes the queue for ever: every waiter whose condition is false, now and later, gets [`Error::Closed`].
+    /// Returns how many entries were enrolled. Corresponds to `wake_up_pollfree`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Queue::wake_up`].
+    pub fn close(&self) -> Result<u32> {
+        Ok(head::lock(&*self.region.enter()?, self.head.offset())?.close())
+    }
+
+    /// Whether the queue was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.head.flags.load(Acquire) & CLOSED != 0
+    }
+
+    /// Whether anybody waits, after a full fence: false means that whoever begins to wait from now on will see what
+    /// the caller did before. Corresponds to `wq_has_sleeper`.
+    ///
+    /// Async-signal-safe.
+    #[inline]
+    #[must_use]
+    pub fn has_sleepers(&self) -> bool {
+        if !mutant("no fence B") {
+            fence(SeqCst); // (B)
+        }
+        self.has_sleepers_without_fence()
+    }
+
+    /// Whether anybody waits, in no order with what the caller did before: a hint, never a reason not to wake.
+    /// Corresponds to `waitqueue_active`.
+    ///
+    /// Async-signal-safe.
+    #[inline]
+    #[must_use]
+    pub fn has_sleepers_without_fence(&self) -> bool {
+        self.head.waiting.load(Relaxed) != 0
+    }
+
+    /// The name by which messages call this queue.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.label
+    }
+
+    /// The region it lies in.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    #[cold]
+    fn wake_slow(&self, options: &WakeOptions) -> Result<Woken> {
+        crash_point!("wake: waiters seen, lock not taken");
+        let thread = self.region.enter()?;
+        Ok(head::lock(&thread, self.head.offset())?.wake(options.wake()))
+    }
+
+    fn wait_around(
+        &self,
+        options: &WaitOptions,
+        around: &mut dyn AroundSleep,
+        mut condition: impl FnMut() -> bool,
+    ) -> Result<()> {
+        if condition() {
+            return Ok(());
+        }
+        self.wait_slow(options, around, &mut || condition().then_some(0)).map(drop)
+    }
+
+    #[cold]
+    fn wait_slow(
+        &self,
+        options: &WaitOptions,
+        around: &mut dyn AroundSleep,
+        evaluate: &mut dyn FnMut() -> Option<usize>,
+    ) -> Result<Duration> {
+        if options.is_poll() {
+            return self
+                .outcome(if self.is_closed() { Ended::Closed(0) } else { Ended::TimedOut })
+                .map(|()| NO_TIME);
+        }
+        let manner = options.manner(&self.region);
+        let thread = self.region.enter()?;
+        let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
+        self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
+    }
+
+    pub(crate) fn spot(&self, options: &WaitOptions, flags: u32) -> Spot {
+        Spot { queue: self.head.offset(), enrolment: options.enrolment(flags) }
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The public result of a wait on this queue.
+    pub(crate) fn outcome(&self, ended: Ended) -> Result<()> {
+        let queue = self.label.clone();
+        match ended {
+            Ended::Fired(_) => Ok(()),
+            Ended::TimedOut => Err(Error::TimedOut { queue }),
+            Ended::Interrupted => Err(Error::Interrupted { queue }),
+            Ended::Closed(_) => Err(Error::Closed { queue }),
+            Ended::PriorityTaken(_) => Err(Error::PriorityTaken { queue }),
+        }
+    }
+}
+
+const NO_TIME: Duration = Duration::from_nanos(1);
+
+/// What is left at a deadline that the condition beat: never nothing.
+pub(crate) fn left_at_least(deadline: crate::sys::clock::Deadline) -> Duration {
+    deadline.remaining().max(NO_TIME)
+}
+
+struct Commands<B, A> {
+    before: B,
+    after: A,
+}
+
+impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
+    fn before(&mut self) {
+        (self.before)();
+    }
+
+    fn after(&mut self) -> Result<()> {
+        (self.after)();
+        Ok(())
+    }
+}
+
+struct Unlocked<'a, 'g, G>(&'a RefCell<&'g mut G>);
+
+impl<G: Relock> AroundSleep for Unlocked<'_, '_, G> {
+    fn before(&mut self) {
+        self.0.borrow_mut().release();
+    }
+
+    fn after(&mut self) -> Result<()> {
+        self.0.borrow_mut().retake()
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Queue({})", self.label)
+    }
+}

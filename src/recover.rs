@@ -1,0 +1,264 @@
+//! The death rule: what survivors do for the dead, and in which order, so that it may be done by several at once, be
+//! cut off by the death of the one who does it, and be done again.
+//!
+//! A death is known twice. The *bell* (a life word that the kernel marked) comes within microseconds, but the process
+//! may still be inside the kernel, writing to the region. The *certificate* (both lock bytes free) comes when its
+//! memory is gone. The rule runs in full at either; only what must not happen to the living waits for the second:
+//!
+//! ```text
+//!                                                     bell        certificate
+//! locks of the dead: take over, repair, release       if marked   all
+//! entries: GONE; a claim still held is passed on      yes         yes
+//!          leave the queue                            –           yes
+//! ring: LOOK in every lead of the region, and wake    yes         yes
+//! give entries, records and the slot back             –           yes, in this order
+//! ```
+//!
+//! 1. Everything names the dead by participant id, which never comes to name another, and changes shared state by
+//!    compare-and-swap or under the head's lock after checking again. So the rule needs no election, and a cleaner
+//!    who was stopped for an hour does no harm when he goes on.
+//! 2. The claim first, then the ring, then the give-back: whoever dies in between has left the traces that make the
+//!    next one do it again; his own death makes sure that there is a next one.
+//! 3. The ring covers what leaves no trace: a waker who changed a condition but had not woken anybody yet, or had
+//!    marked waiters without having woken them. It also makes the living see that a peer is dead.
+//! 4. A slot may be taken again as soon as there is a certificate, before anybody has cleaned up: what the old
+//!    generation left is known by its id. Who takes such a slot, and whoever had heard the bell, rings.
+//! 5. A bell can be false: then GONE made its owner look, who clears it, and a claim was passed on that he may use
+//!    nevertheless. A condition does not mind; a wait without a condition is woken once too often, not too rarely.
+
+use crate::atomic::Ordering::*;
+use crate::crash::{crash_point, mutant};
+use crate::entry::{WaiterWord, claim_of, state_of};
+use crate::error::Result;
+use crate::head::{self, REGION_LOCK};
+use crate::layout::{ASLEEP, FREE, HOLDING, IDLE, LIVE, OWNER, STATE, Slot};
+use crate::lock::{Grip, has_certificate, owner_bits};
+use crate::sys::futex;
+use crate::sys::mark::OWNER_DIED;
+use crate::thread::Thread;
+
+/// What is known of a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Alive,
+    /// The bell has rung.
+    Rung,
+    /// The certificate is there, or the slot has passed to another.
+    Dead,
+    /// Left in good order: nothing is owed to it, and what still bears its id is nobody's.
+    Left,
+}
+
+/// One cleaner's private memory between its sweeps.
+#[derive(Default)]
+pub(crate) struct Recovery {
+    /// Whose bell this cleaner has heard, and whose certificate it waits for.
+    rung: Vec<u64>,
+    /// The verdict on each slot in the sweep under way, with the slot's generation.
+    slots: Vec<(u32, Verdict)>,
+}
+
+/// The participant that a slot belongs to at present.
+pub(crate) fn id_of(slot: usize, state: u64) -> u64 {
+    state & !u64::from(u32::MAX) | slot as u64
+}
+
+/// Whether the kernel has marked any of a slot's life words.
+pub(crate) fn bell_rang(slot: &Slot) -> bool {
+    slot.life.iter().any(|life| life.word.load(Acquire) & OWNER_DIED != 0)
+}
+
+impl Recovery {
+    /// Looks at every slot and does what is owed to the dead. `ask_all`: also where no bell rang. `ring`: in any case.
+    ///
+    /// Returns whether a certificate is still awaited. An error leaves the rest for the next sweep.
+    pub(crate) fn sweep(&mut self, thread: &Thread, ask_all: bool, ring: bool) -> Result<bool> {
+        self.judge(thread, ask_all);
+        let space = thread.space();
+        let fresh: Vec<u64> = (space.slots().iter().zip(&self.slots).enumerate())
+            .filter(|(_, (_, (_, verdict)))| *verdict == Verdict::Rung)
+            .map(|(index, (slot, _))| id_of(index, slot.state.load(Acquire)))
+            .filter(|id| !self.rung.contains(id))
+            .collect();
+        let certified = self.rung.iter().any(|id| self.is_nobody(thread, *id))
+            || self.slots.iter().any(|(_, verdict)| *verdict == Verdict::Dead);
+        if fresh.is_empty() && !certified && !ring {
+            return Ok(!self.rung.is_empty());
+        }
+        self.release_locks(thread)?;
+        self.settle_entries(thread)?;
+        crash_point!("recover: settled, not rung");
+        if !mutant("no ring") {
+            ring_all(thread);
+        }
+        crash_point!("recover: rung, nothing given back");
+        self.give_back(thread);
+        self.rung.extend(fresh);
+        let rung = std::mem::take(&mut self.rung);
+        self.rung = rung.into_iter().filter(|id| self.verdict(thread, *id) == Verdict::Rung).collect();
+        Ok(!self.rung.is_empty())
+    }
+
+    /// One question to the kernel for each slot in doubt.
+    fn judge(&mut self, thread: &Thread, ask_all: bool) {
+        let space = thread.space();
+        self.slots.clear();
+        for (index, slot) in space.slots()[..space.slots_used()].iter().enumerate() {
+            let state = slot.state.load(Acquire);
+            let rang = bell_rang(slot);
+            let doubtful = rang || ask_all || state as u32 != LIVE;
+            let verdict = if state as u32 == FREE {
+                Verdict::Left
+            } else if id_of(index, state) == thread.participant() {
+                Verdict::Alive
+            } else if doubtful && has_certificate(space, thread.locker().prober(), index as u32) {
+                Verdict::Dead
+            } else if rang {
+                Verdict::Rung
+            } else {
+                Verdict::Alive
+            };
+            self.slots.push(((state >> 32) as u32, verdict));
+        }
+    }
+
+    /// `participant` must have been read from the region after the slots were judged, or before.
+    fn verdict(&self, thread: &Thread, participant: u64) -> Verdict {
+        let (index, generation) = (participant as u32 as usize, (participant >> 32) as u32);
+        if let Some((judged, verdict)) = self.slots.get(index)
+            && *judged == generation
+        {
+            return *verdict;
+        }
+        // Either older than the slot's present owner, or attached since the slots were judged.
+        match thread.space().slots().get(index) {
+            Some(slot) if (slot.state.load(Acquire) >> 32) as u32 == generation => Verdict::Alive,
+            _ => Verdict::Dead,
+        }
+    }
+
+    /// Whether what bears this id may be given back.
+    fn is_nobody(&self, thread: &Thread, participant: u64) -> bool {
+        matches!(self.verdict(thread, participant), Verdict::Dead | Verdict::Left)
+    }
+
+    /// Frees what dead threads held, so that nobody has to find out by waiting for it.
+    fn release_locks(&self, thread: &Thread) -> Result<()> {
+        let space = thread.space();
+        for (index, record) in space.records()[..space.records_used()].iter().enumerate() {
+            let owner = record.owner.load(Acquire);
+            let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
+            let marked = record.mark.load(Acquire) & OWNER_DIED != 0;
+            if verdict == Verdict::Alive || verdict == Verdict::Rung && !marked {
+                continue;
+            }
+            let me = owner_bits(index as u32, record.generation.load(Acquire));
+            for place in 0..HOLDING {
+                let offset = record.holding[place].load(Acquire);
+                if offset != 0 {
+                    release_lock(thread, me, offset, place)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what the dead were woken for, and takes the certainly dead off their queues.
+    fn settle_entries(&self, thread: &Thread) -> Result<()> {
+        let entries = thread.space().entries();
+        for index in 0..thread.space().entries_used() as u32 {
+            let entry = &entries[index as usize];
+            let owner = entry.owner.load(Acquire);
+            let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
+            if verdict == Verdict::Alive {
+                continue;
+            }
+            if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
+                && lead.owner.load(Relaxed) == owner
+                && WaiterWord(&lead.word).gone() & STATE != IDLE
+            {
+                futex::wake(&lead.word);
+            }
+            crash_point!("recover: marked gone");
+            let queue = entry.queue.load(Acquire);
+            if queue == 0 || thread.space().head(queue).is_none() {
+                continue;
+            }
+            let mut head = head::lock(thread, queue)?;
+            if head.has(index) && entry.owner.load(Relaxed) == owner {
+                head.pass_on(index);
+                if verdict != Verdict::Rung {
+                    head.leave(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, thread: &Thread) {
+        let space = thread.space();
+        let owners =
+            (space.entries()[..space.entries_used()].iter().map(|entry| (&entry.owner, &entry.queue)))
+                .filter(|(_, queue)| space.head(queue.load(Relaxed)).is_none())
+                .map(|(owner, _)| owner)
+                .chain(space.records()[..space.records_used()].iter().map(|record| &record.owner));
+        for owner in owners {
+            let id = owner.load(Relaxed);
+            if id != 0 && self.is_nobody(thread, id) {
+                let _ = owner.compare_exchange(id, 0, AcqRel, Relaxed);
+                crash_point!("recover: one owner given back");
+            }
+        }
+        for (index, slot) in space.slots()[..self.slots.len()].iter().enumerate() {
+            let (generation, verdict) = self.slots[index];
+            let state = slot.state.load(Relaxed);
+            if verdict == Verdict::Dead
+                && (state >> 32) as u32 == generation
+                && slot.state.compare_exchange(state, state & !u64::from(u32::MAX), AcqRel, Relaxed).is_ok()
+            {
+                space.header().deaths.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+/// Takes a lock over from the owner `dead` and releases it, if `dead` still owns it.
+fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result<()> {
+    let space = thread.space();
+    let header = space.header();
+    if place == REGION_LOCK && Some(offset) == space.offset_of(&header.directory_lock) {
+        if header.directory_lock.load(Relaxed) & OWNER == dead {
+            thread.locker().lock(&header.directory_lock, offset, REGION_LOCK, thread.patience)?;
+            thread.locker().unlock(&header.directory_lock, REGION_LOCK);
+        }
+    } else if place == REGION_LOCK {
+        if space.head(offset).is_some_and(|head| head.lock.load(Relaxed) & OWNER == dead) {
+            drop(head::lock(thread, offset)?);
+        }
+    } else if let Some(lock) = space.robust_lock(offset)
+        && lock.word.load(Relaxed) & OWNER == dead
+    {
+        let place = thread.locker().free_place()?;
+        if thread.locker().lock(&lock.word, offset, place, thread.patience)? == Grip::OwnerDied {
+            lock.died.store(1, Relaxed);
+        }
+        thread.locker().unlock(&lock.word, place);
+    }
+    Ok(())
+}
+
+/// Makes every waiter of the region evaluate its condition again, and wakes also those whose waker may have died
+/// before he could.
+pub(crate) fn ring_all(thread: &Thread) {
+    let space = thread.space();
+    for (index, entry) in space.entries()[..space.entries_used()].iter().enumerate() {
+        if entry.owner.load(Relaxed) == 0 || entry.lead.load(Relaxed) as usize != index {
+            continue;
+        }
+        let before = WaiterWord(&entry.word).look();
+        crash_point!("recover: ringing");
+        if state_of(before) == ASLEEP || claim_of(before).is_some() {
+            futex::wake(&entry.word);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Sleeping on a shared word and waking its sleepers: futex(2), always shared, never private, and with every
+//! unexpected error number taken as data, because a hostile peer can provoke some of them at will.
+
+use super::clock::Deadline;
+use crate::atomic::AtomicU32;
+
+/// Why a sleep ended. None of these says anything about the word: the caller looks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// Somebody woke the word, or it no longer had the expected value.
+    Woken,
+    /// The deadline passed.
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+    /// The kernel refused, with this error number.
+    Failed(i32),
+}
+
+#[cfg(not(loom))]
+pub(crate) use real::{clear_and_wake, wait, wait_any, wake};
+
+#[cfg(not(loom))]
+mod real {
+    use std::num::NonZeroU32;
+    use std::sync::atomic::Ordering::{Relaxed, Release};
+
+    use rustix::io::Errno;
+    use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags, WakeOp, WakeOpCmp};
+    use rustix::time::{ClockId, Timespec};
+
+    use super::{AtomicU32, Deadline, Sleep};
+
+    /// Sleeps while `word` is `expected`; `FUTEX_WAIT_BITSET` with an absolute deadline.
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Sleep {
+        let until = deadline.map(timespec);
+        outcome(futex::wait_bitset(word, Flags::empty(), expected, until.as_ref(), NonZeroU32::MAX))
+    }
+
+    /// Wakes every sleeper of `word`: a stranger may sleep there too, and must not absorb the only wake.
+    pub(crate) fn wake(word: &AtomicU32) {
+        // Errors are a hostile peer's doing (a `FUTEX_LOCK_PI` sleeper makes it EINVAL); all sleeps are bounded.
+        let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+    }
+
+    /// Stores 0 and wakes every sleeper in one system call, so that no kill can fall between the two.
+    pub(crate) fn clear_and_wake(word: &AtomicU32, held: u32) {
+        let (set, equal) = (WakeOp::Set, WakeOpCmp::Eq);
+        let done = futex::wake_op(word, Flags::empty(), i32::MAX as u32, 0, word, set, equal, 0, 0);
+        if done.is_err() {
+            // The kernel stores before it walks the sleepers, so an error from the walk leaves the word clear.
+            let _ = word.compare_exchange(held, 0, Release, Relaxed);
+            wake(word);
+        }
+    }
+
+    /// Sleeps while every word has its expected value; `None` where the kernel has no `futex_waitv` or forbids it.
+    pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Option<Sleep> {
+        let mut waiters = [const { Wait::new() }; 8];
+        for (waiter, (word, expected)) in waiters.iter_mut().zip(words) {
+            waiter.val = u64::from(*expected);
+            waiter.uaddr = WaitPtr::new(word.as_ptr().cast());
+            waiter.flags = WaitFlags::SIZE_U32;
+        }
+        let until = deadline.map(timespec);
+        let count = words.len().min(waiters.len());
+        let done = futex::waitv(&waiters[..count], WaitvFlags::empty(), until.as_ref(), ClockId::Monotonic)
+            .map(drop);
+        match outcome(done) {
+            Sleep::Failed(errno) if errno == libc::ENOSYS || errno == libc::EPERM => None,
+            other => Some(other),
+        }
+    }
+
+    fn outcome(done: rustix::io::Result<()>) -> Sleep {
+        match done {
+            Ok(()) | Err(Errno::AGAIN) => Sleep::Woken,
+            Err(Errno::TIMEDOUT) => Sleep::TimedOut,
+            Err(Errno::INTR) => Sleep::Interrupted,
+            Err(errno) => Sleep::Failed(errno.raw_os_error()),
+        }
+    }
+
+    fn timespec(deadline: Deadline) -> Timespec {
+        let ns = deadline.nanoseconds();
+        Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as _ }
+    }
+}
+
+#[cfg(loom)]
+pub(crate) use super::model::{clear_and_wake, wait, wake};

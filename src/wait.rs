@@ -1,0 +1,401 @@
+//! The one sleep loop, beneath every kind of wait. It links nothing: that is the head's work, under its lock.
+//!
+//! ```text
+//! evaluate (true: done, nothing was touched) · spin · enrol every entry, word OPEN
+//! loop    open: OPEN or still HELD, LOOK cleared · fence A · closed? time up? interrupted? · evaluate
+//!         true                  leave all queues; a claim of another queue than the one that fired is passed on
+//!         false, and a reason   leave all queues; a claim is passed on
+//!         false                 commit: ASLEEP, unless LOOK was set meanwhile · sleep until the word changes
+//! ```
+//!
+//! 1. While the thread is awake the word is OPEN or HELD, so nobody can claim it: what it is to do about wakes is
+//!    settled by its evaluations alone, each of which begins after LOOK was cleared.
+//! 2. A claim is given up only by an evaluation that was false and began after the claim, or passed on. Until then its
+//!    entry stays on its queue, so that whoever cleans up after a death finds it: first passed on, then unlinked.
+//! 3. The order of results: condition, closed, timeout, interrupt. The evaluation comes after the look at the reasons,
+//!    so each of them gets one last evaluation, and giving up needs nothing of its own.
+//! 4. Whatever way a wait ends, also by a panic in the condition, `Enrolled` is dropped, which leaves all queues and
+//!    passes a claim on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop};
+use crate::crash::{crash_point, mutant};
+use crate::enrolled::{Enrolled, Spot};
+use crate::entry::{WaiterWord, claim_of};
+use crate::error::{Error, Result};
+use crate::head::Refusal;
+use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN};
+use crate::offset::Space;
+use crate::sys::clock::{Deadline, earlier};
+use crate::sys::futex::{self, Sleep};
+use crate::thread::Thread;
+
+/// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
+const GRACE: Duration = Duration::from_millis(5);
+/// A sleep without a deadline that signals are to interrupt: an untimed one would be restarted by the kernel.
+const FAR: Duration = Duration::from_secs(1 << 31);
+
+/// How a wait ended, if not by an error of the region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The condition of this spot was true (or it was woken, for a wait without a condition).
+    Fired(usize),
+    TimedOut,
+    Interrupted,
+    Closed(usize),
+    PriorityTaken(usize),
+}
+
+impl Ended {
+    pub(crate) fn refused(refusal: Refusal, at: usize) -> Ended {
+        match refusal {
+            Refusal::Closed => Ended::Closed(at),
+            Refusal::PriorityTaken => Ended::PriorityTaken(at),
+        }
+    }
+}
+
+/// Which signals end a wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signals<'a> {
+    None,
+    Any,
+    Only(&'a [i32]),
+}
+
+/// How to sleep.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub(crate) deadline: Option<Deadline>,
+    pub(crate) signals: Signals<'a>,
+    pub(crate) handle: Option<&'a InterruptWord>,
+    pub(crate) tick: Option<Duration>,
+    pub(crate) spin: Duration,
+    pub(crate) label: &'a str,
+}
+
+/// What runs around each sleep: dropping and retaking a lock, or the commands of `wait_event_cmd`.
+pub(crate) trait AroundSleep {
+    fn before(&mut self) {}
+    fn after(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nothing.
+pub(crate) struct JustSleep;
+impl AroundSleep for JustSleep {}
+
+/// An interrupt that is kept until a wait returns it, and the lead of the wait that listens.
+#[derive(Default)]
+pub(crate) struct InterruptWord {
+    pending: AtomicU32,
+    /// Index plus one; 0 while nobody listens.
+    lead: AtomicU64,
+}
+
+impl InterruptWord {
+    /// Two atomics and a system call: may be called from a signal handler.
+    pub(crate) fn interrupt(&self, space: &Space) {
+        self.pending.store(1, Relaxed);
+        // ORDERING: pending before lead; pairs with the fence in `listen`.
+        fence(SeqCst);
+        let lead = self.lead.load(Relaxed);
+        if let Some(entry) = lead.checked_sub(1).and_then(|index| space.entries().get(index as usize)) {
+            // The wait may have ended meanwhile: to its successor on this word LOOK is a look for nothing.
+            // (ASLEEP and HELD have this bit in common: its owner may be in the kernel.)
+            if WaiterWord(&entry.word).look() & ASLEEP != 0 {
+                futex::wake(&entry.word);
+            }
+        }
+    }
+
+    fn listen(&self, lead: Option<u32>) {
+        self.lead.store(lead.map_or(0, |index| u64::from(index) + 1), Relaxed);
+        // ORDERING: lead before pending; pairs with the fence in `interrupt`.
+        fence(SeqCst);
+    }
+
+    fn is_pending(&self) -> bool {
+        self.pending.load(Acquire) != 0
+    }
+
+    fn take(&self) {
+        self.pending.store(0, Relaxed);
+    }
+}
+
+/// Enrols one entry for each spot.
+pub(crate) fn enrol(
+    thread: &Rc<Thread>,
+    spots: &[Spot],
+    label: &str,
+    asleep: bool,
+) -> Result<std::result::Result<Enrolled, Ended>> {
+    let mut enrolled = Enrolled::new(thread, asleep, false)?;
+    for (at, spot) in spots.iter().enumerate() {
+        match enrolled.add(*spot, label)? {
+            Ok(()) => {}
+            Err(refusal) => return Ok(Err(Ended::refused(refusal, at))),
+        }
+    }
+    Ok(Ok(enrolled))
+}
+
+/// Waits until `evaluate` names a spot; it was false once already, before anything was touched.
+pub(crate) fn wait(
+    thread: &Rc<Thread>,
+    spots: &[Spot],
+    manner: &Manner,
+    around: &mut dyn AroundSleep,
+    evaluate: &mut dyn FnMut() -> Option<usize>,
+) -> Result<Ended> {
+    thread.flush();
+    if let Some(at) = spin(thread.space(), spots, manner, evaluate) {
+        return Ok(Ended::Fired(at));
+    }
+    let enrolled = match enrol(thread, spots, manner.label, false)? {
+        Ok(enrolled) => enrolled,
+        Err(refused) => return Ok(refused),
+    };
+    crash_point!("wait: enrolled");
+    let ended = wait_enrolled(&enrolled, manner, around, evaluate);
+    if let Ok(Ended::Fired(at)) = ended {
+        enrolled.finish(Some(at));
+    }
+    ended
+}
+
+/// Evaluates without being enrolled for as long as `manner.spin` says, but not past sleepers who came first.
+fn spin(
+    space: &Space,
+    spots: &[Spot],
+    manner: &Manner,
+    evaluate: &mut dyn FnMut() -> Option<usize>,
+) -> Option<usize> {
+    if manner.spin.is_zero() {
+        return None;
+    }
+    let until = earlier(Deadline::after(manner.spin), manner.deadline)?;
+    let is_first = |spot: &Spot| {
+        spot.enrolment.flags & EXCLUSIVE == 0
+            || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
+    };
+    while spots.iter().all(is_first) && !until.passed() {
+        for _ in 0..32 {
+            if let Some(at) = evaluate() {
+                return Some(at);
+            }
+            spin_loop();
+        }
+    }
+    None
+}
+
+/// The loop of one wait by entries that are enrolled. What to do with their claim is the caller's affair.
+pub(crate) fn wait_enrolled(
+    enrolled: &Enrolled,
+    manner: &Manner,
+    around: &mut dyn AroundSleep,
+    evaluate: &mut dyn FnMut() -> Option<usize>,
+) -> Result<Ended> {
+    let word = enrolled.word();
+    let _listening = Listening::new(manner.handle, enrolled);
+    let mut slept = Slept::default();
+    loop {
+        if !enrolled.is_ours() {
+            return Err(evicted(enrolled.thread()));
+        }
+        let before = word.open();
+        if !mutant("no fence A") {
+            fence(SeqCst); // (A)
+        }
+        // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
+        let reason = reason_to_stop(enrolled, manner, slept.interrupted);
+        if let Some(at) = evaluate() {
+            crash_point!("wait: condition true, not finished");
+            slept.count_rescue(enrolled, at, before);
+            return Ok(Ended::Fired(at));
+        }
+        if let Some(reason) = reason {
+            crash_point!("wait: giving up");
+            return Ok(manner.give_up(reason));
+        }
+        if !word.commit() {
+            continue;
+        }
+        crash_point!("wait: committed, awake");
+        around.before();
+        slept = sleep(enrolled, manner);
+        crash_point!("wait: woken");
+        around.after()?;
+    }
+}
+
+impl Manner<'_> {
+    /// An interrupt is kept until a wait returns it, and no longer.
+    fn give_up(&self, reason: Ended) -> Ended {
+        if let (Ended::Interrupted, Some(handle)) = (reason, self.handle) {
+            handle.take();
+        }
+        reason
+    }
+}
+
+fn reason_to_stop(enrolled: &Enrolled, manner: &Manner, interrupted: bool) -> Option<Ended> {
+    if let Some(at) = enrolled.closed() {
+        Some(Ended::Closed(at))
+    } else if manner.deadline.is_some_and(Deadline::passed) {
+        Some(Ended::TimedOut)
+    } else if interrupted || manner.handle.is_some_and(InterruptWord::is_pending) {
+        Some(Ended::Interrupted)
+    } else {
+        None
+    }
+}
+
+/// One sleep of a loop that the caller writes: `None` if it should evaluate.
+pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<Ended>> {
+    if !enrolled.is_ours() {
+        return Err(evicted(enrolled.thread()));
+    }
+    let _listening = Listening::new(manner.handle, enrolled);
+    let mut interrupted = false;
+    if reason_to_stop(enrolled, manner, false).is_none() && enrolled.word().commit() {
+        interrupted = sleep(enrolled, manner).interrupted;
+        // Awake, so not to be claimed; a claim, and what `prepare` would clear, stays.
+        enrolled.word().wake();
+    }
+    Ok(reason_to_stop(enrolled, manner, interrupted).map(|reason| manner.give_up(reason)))
+}
+
+/// Waits until woken, without a condition: the entry is claimable from the start.
+pub(crate) fn wait_woken(
+    thread: &Rc<Thread>,
+    spot: Spot,
+    manner: &Manner,
+    around: &mut dyn AroundSleep,
+) -> Result<Ended> {
+    let enrolled = match enrol(thread, &[spot], manner.label, true)? {
+        Ok(enrolled) => enrolled,
+        Err(refused) => return Ok(refused),
+    };
+    let _listening = Listening::new(manner.handle, &enrolled);
+    let word = enrolled.word();
+    let was_woken =
+        |now: u32| claim_of(now).is_some() || spot.enrolment.flags & EXCLUSIVE == 0 && enrolled.fired(0) != 0;
+    let mut slept = Slept::default();
+    loop {
+        if !enrolled.is_ours() {
+            return Err(evicted(thread));
+        }
+        let now = word.load();
+        let reason = reason_to_stop(&enrolled, manner, slept.interrupted);
+        if was_woken(now) {
+            enrolled.finish(Some(0));
+            return Ok(Ended::Fired(0));
+        }
+        if now & GONE != 0 || reason.is_some() {
+            // From here on it cannot be claimed; a claim that came first counts.
+            let last = word.open();
+            enrolled.leave_unclaimed();
+            // Believed dead while alive, it may have been passed by: one wake too many is better than one too few.
+            if was_woken(last) || last & GONE != 0 {
+                enrolled.finish(Some(0));
+                return Ok(Ended::Fired(0));
+            }
+            return Ok(reason.map_or(Ended::Fired(0), |reason| manner.give_up(reason)));
+        }
+        if now & LOOK != 0 {
+            // Whatever it was set for is looked for above, after this.
+            word.sleep_on();
+            continue;
+        }
+        around.before();
+        slept = sleep(&enrolled, manner);
+        around.after()?;
+    }
+}
+
+/// What a sleep left behind.
+#[derive(Default)]
+struct Slept {
+    interrupted: bool,
+    /// The tick ended it: how many wakes the queues had seen when it began.
+    ticked: Option<u64>,
+}
+
+impl Slept {
+    /// A condition that the tick found true, on a queue that nobody then wakes, was a lost wakeup.
+    fn count_rescue(&self, enrolled: &Enrolled, at: usize, before: u32) {
+        let word = enrolled.word();
+        if let (Some(wakes), Some(head)) = (self.ticked, enrolled.head_of(at))
+            && before & (LOOK | GONE) == 0
+            && claim_of(before).is_none()
+        {
+            futex::wait(word.0, OPEN, Deadline::after(GRACE));
+            if word.load() & LOOK == 0 && enrolled.wakes() == wakes {
+                head.rescues.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+/// Sleeps while the word is ASLEEP, at most until the tick.
+fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
+    let thread = enrolled.thread();
+    thread.flush();
+    let word = enrolled.word();
+    let wakes = enrolled.wakes();
+    // Spread over a quarter of the tick, so that waiters do not all look around at once.
+    let tick = manner.tick.map(|tick| tick + tick / 16 * (thread.locker().record() % 4));
+    let tick = tick.and_then(Deadline::after);
+    let until = earlier(manner.deadline, tick);
+    let outcome = match manner.signals {
+        Signals::None => futex::wait(word.0, ASLEEP, until),
+        signals => {
+            let _blocked = block(signals);
+            futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
+        }
+    };
+    let interrupted = outcome == Sleep::Interrupted && !matches!(manner.signals, Signals::None);
+    let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
+    Slept { interrupted, ticked: ticked.then_some(wakes) }
+}
+
+#[cfg(not(loom))]
+fn block(signals: Signals) -> Option<crate::sys::signals::Blocked> {
+    match signals {
+        Signals::Only(wanted) => Some(crate::sys::signals::block_all_but(wanted)),
+        _ => None,
+    }
+}
+
+#[cfg(loom)]
+fn block(_signals: Signals) {}
+
+/// While this lives, an interrupt reaches the wait.
+struct Listening<'a>(Option<&'a InterruptWord>);
+
+impl<'a> Listening<'a> {
+    fn new(handle: Option<&'a InterruptWord>, enrolled: &Enrolled) -> Self {
+        if let Some(handle) = handle {
+            handle.listen(Some(enrolled.lead()));
+        }
+        Listening(handle)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0 {
+            handle.listen(None);
+        }
+    }
+}
+
+fn evicted(thread: &Thread) -> Error {
+    Error::Evicted { region: thread.space().label().clone(), participant: thread.participant() }
+}
