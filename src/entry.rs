@@ -42,7 +42,7 @@ fn held(entry: u32) -> u32 {
 
 /// The entry through which a word is claimed.
 pub(crate) fn claim_of(word: u32) -> Option<u32> {
-    (word & STATE == HELD).then(|| word >> CLAIM_SHIFT).and_then(|name| name.checked_sub(1))
+    (word & STATE == HELD).then_some(word >> CLAIM_SHIFT).and_then(|name| name.checked_sub(1))
 }
 
 pub(crate) fn state_of(word: u32) -> u32 {
@@ -124,8 +124,8 @@ impl<'a> WaiterWord<'a> {
     }
 
     /// Replaces the word by what `change` makes of it; the old word, as `Ok` if it was replaced.
-    fn update(self, mut change: impl FnMut(u32) -> Option<u32>) -> Result<u32, u32> {
+    fn update(self, change: impl FnMut(u32) -> Option<u32>) -> Result<u32, u32> {
         // ORDERING: a claim or LOOK carries what its maker did before, to the owner who then looks.
-        self.0.fetch_update(AcqRel, Acquire, |word| change(word))
+        self.0.fetch_update(AcqRel, Acquire, change)
     }
 }

@@ -261,7 +261,7 @@ impl LockedHead<'_> {
 
     /// Repeats the wake that a member holds for the next one, if it still holds it, and only then lets go.
     pub(crate) fn pass_on(&mut self, index: u32) {
-        if !self.lead_of(index).is_some_and(|(_, word)| claim_of(word.load()) == Some(index)) {
+        if self.lead_of(index).is_none_or(|(_, word)| claim_of(word.load()) != Some(index)) {
             return;
         }
         let entry = self.entry(index);

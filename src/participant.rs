@@ -34,7 +34,7 @@ use crate::sys::clock::{Deadline, earlier, wall_clock};
 use crate::sys::lease::{Lease, Probe, Prober};
 use crate::sys::mark::Marker;
 use crate::sys::{fork, futex};
-use crate::thread::{Lingering, Thread};
+use crate::thread::{Lingering, Myself, Thread};
 
 /// How long the first and the longest pause between two questions for a certificate are.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
@@ -158,11 +158,11 @@ impl Drop for Participant {
         let ours =
             slot.state.compare_exchange(free | live, free | u64::from(DETACHING), SeqCst, Relaxed).is_ok();
         crash_point!("detach: announced");
-        if let Ok(thread) = member.thread() {
-            if ours {
-                member.settle_lingering(&thread);
-                ring_all(&thread);
-            }
+        if let Ok(thread) = member.thread()
+            && ours
+        {
+            member.settle_lingering(&thread);
+            ring_all(&thread);
         }
         member.left.store(true, Release);
         member.ring_doorbell();
@@ -244,8 +244,8 @@ impl Member {
     fn claim_thread(&self, prober: &Arc<Prober>) -> Result<Thread> {
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-        let (mark, lingering) = (Marker::mark_value(), self.lingering.clone());
-        Thread::claim(&self.space, prober, marker, mark, tid, self.id, self.settings.patience, lingering)
+        let myself = Myself { marker, mark: Marker::mark_value(), tid };
+        Thread::claim(&self.space, prober, myself, self.id, self.settings.patience, self.lingering.clone())
     }
 
     /// Tries again to leave queues; true if some are left.

@@ -42,6 +42,14 @@ impl Lingering {
     }
 }
 
+/// The calling thread as the kernel knows it.
+pub(crate) struct Myself {
+    pub(crate) marker: Marker,
+    /// What the kernel must find in the mark word to set the bit that says the owner died.
+    pub(crate) mark: u32,
+    pub(crate) tid: u32,
+}
+
 /// A thread of a participant.
 pub(crate) struct Thread {
     locker: Locker,
@@ -57,13 +65,11 @@ pub(crate) struct Thread {
 }
 
 impl Thread {
-    /// Claims a record for the calling thread.
+    /// Claims a record for the calling thread, which is `myself` to the kernel.
     pub(crate) fn claim(
         space: &Arc<Space>,
         prober: &Arc<Prober>,
-        marker: Marker,
-        mark: u32,
-        tid: u32,
+        myself: Myself,
         participant: u64,
         patience: Duration,
         lingering: Arc<Lingering>,
@@ -72,12 +78,12 @@ impl Thread {
         let used = &space.header().records_used;
         let index = claim_free(used, records.len(), |index| &records[index].owner, participant)
             .ok_or_else(|| full(space, "threads", records.len()))?;
-        prepare(&records[index as usize], mark, tid);
+        prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
         let room = space.entries().len();
         let scratch = Scratch { wakes: Vec::with_capacity(room), order: Vec::with_capacity(room) };
         Ok(Thread {
-            locker: Locker::new(space.clone(), prober.clone(), marker, index),
+            locker: Locker::new(space.clone(), prober.clone(), myself.marker, index),
             participant,
             patience,
             scratch: Cell::new(Some(Box::new(scratch))),
@@ -170,16 +176,16 @@ impl Thread {
 }
 
 /// Makes a record the calling thread's. The generation comes first: from then on every old lock word is out of date.
-fn prepare(record: &Record, mark: u32, tid: u32) {
+fn prepare(record: &Record, myself: &Myself) {
     if !mutant("generation not bumped") {
         record.generation.fetch_add(1, Release);
     }
     for place in &record.holding {
         place.store(0, Relaxed);
     }
-    record.tid.store(tid, Relaxed);
+    record.tid.store(myself.tid, Relaxed);
     // ORDERING: a reader that sees the new mark sees the new generation.
-    record.mark.store(mark, Release);
+    record.mark.store(myself.mark, Release);
 }
 
 /// Takes the first free element of a table, noting the largest index ever used.

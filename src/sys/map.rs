@@ -15,7 +15,7 @@ mod descriptor;
 mod place;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};

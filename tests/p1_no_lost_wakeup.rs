@@ -1,0 +1,44 @@
+//! P1: a waker that makes a condition true and then wakes the queue wakes every waiter that was owed it.
+
+mod common;
+
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use common::{Child, Name};
+
+#[test]
+fn role() {
+    common::play(&[("echo", echo)]);
+}
+
+/// Answers each turn of the test with a turn of its own.
+fn echo(args: &[String]) {
+    let region = common::region(&args[0]);
+    let turn = region.object::<AtomicU32>("turn").unwrap();
+    let queue = region.queue("queue").unwrap();
+    let rounds: u32 = args[1].parse().unwrap();
+    for round in 0..rounds {
+        queue.wait_event(|| turn.load(Acquire) == 2 * round + 1).unwrap();
+        turn.store(2 * round + 2, Release);
+        queue.wake_up().unwrap();
+    }
+}
+
+#[test]
+fn p1_two_processes_take_turns_without_a_tick() {
+    const ROUNDS: u32 = 20_000;
+    let name = Name::new();
+    let region = name.region();
+    let turn = region.object::<AtomicU32>("turn").unwrap();
+    let queue = region.queue("queue").unwrap();
+    let mut other = Child::start("echo", &[&name.0, &ROUNDS.to_string()]);
+    for round in 0..ROUNDS {
+        turn.store(2 * round + 1, Release);
+        queue.wake_up().unwrap();
+        queue
+            .wait_event_timeout(|| turn.load(Acquire) == 2 * round + 2, common::LIMIT)
+            .expect("the other's turn");
+    }
+    other.end_well();
+    region.check().unwrap();
+}
