@@ -241,7 +241,8 @@ impl WaitSet {
             Ok(Ended::Fired(at)) => Some(at),
             _ => None,
         };
-        self.enrolled.settle(fired)?;
+        // (If the lock is stuck it stays held, and the next wait's evaluation answers it.)
+        let _ = self.enrolled.settle(fired);
         if let Some(at) = fired {
             self.start = (at + 1) % count;
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! attach   lock byte A · state FREE → ATTACHING, new generation · bell thread: lock byte B, life words · LIVE
-//!          · clean up after the dead · ring the doorbells of the three neighbours who are to watch this slot
+//!          · ring the doorbells of the three neighbours who are to watch this slot · clean up after the dead
 //! detach   LIVE → DETACHING · ring all waiters · stop the bell (life words 0) · give everything back · FREE · bytes
 //! ```
 //!
@@ -28,7 +28,7 @@ use crate::head;
 use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
 use crate::lock::is_dead;
 use crate::offset::Space;
-use crate::recover::{Recovery, bell_rang, id_of, ring_all};
+use crate::recover::{PATIENCE, Recovery, bell_rang, id_of, ring_all};
 use crate::sys::bell::{self, BellContext, BellThread, LifeWords};
 use crate::sys::clock::{Deadline, earlier, wall_clock};
 use crate::sys::lease::{Lease, Probe, Prober};
@@ -41,6 +41,9 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// The generation's half of a slot's state, and of a participant's id.
+const GENERATION: u64 = !(u32::MAX as u64);
 
 /// What the builder lets users choose for their own process.
 #[derive(Debug, Clone, Copy)]
@@ -93,27 +96,18 @@ impl Participant {
         crate::crash::arm();
         let epoch = fork::epoch()?;
         let prober = Arc::new(Prober::new(space.mapping())?);
-        let (slot, lease, id, was_in_use) = take_slot(&space, &prober)?;
+        let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, lingering) = (AtomicBool::new(false), Arc::default());
         let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
-        let started = start_bell(&member);
-        let state = &member.space.slots()[slot as usize].state;
-        let live = id & !u64::from(u32::MAX) | u64::from(LIVE);
-        let bell = match started {
-            Ok(bell) => bell,
-            Err(error) => {
-                state.store(live & !u64::from(u32::MAX), Release);
-                return Err(error);
-            }
-        };
-        state.store(live, SeqCst);
-        crash_point!("attach: live, nobody told");
-        let participant = Participant { member, bell: Mutex::new(Some(bell)), _lease: lease };
-        let thread = participant.enter()?;
         // A taken-over slot's last owner may be owed a ring, and nobody but us may know that he died.
-        Recovery::default().sweep(&thread, true, was_in_use)?;
-        participant.member.tell_neighbours();
-        Ok(participant)
+        match start_bell(&member, was_in_use) {
+            Ok(bell) => Ok(Participant { member, bell: Mutex::new(Some(bell)), _lease: lease }),
+            Err(error) => {
+                member.give_back();
+                member.slot().state.store(id & GENERATION | u64::from(FREE), Release);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn member(&self) -> &Arc<Member> {
@@ -137,8 +131,7 @@ impl Participant {
                 dead.join();
             }
             // If it cannot be started now, the next call tries again; until then we look half dead, and live.
-            *bell = start_bell(&self.member).ok();
-            self.member.tell_neighbours();
+            *bell = start_bell(&self.member, false).ok();
         }
     }
 }
@@ -234,18 +227,18 @@ impl Member {
                     return Ok(thread.clone());
                 }
                 threads.0.retain(|(member, _)| member.is_current());
-                let thread = Rc::new(self.claim_thread(&self.prober)?);
+                let thread = Rc::new(self.claim_thread(&self.prober, self.settings.patience)?);
                 threads.0.push((self.clone(), thread.clone()));
                 Ok(thread)
             })
             .map_err(|_| reentered())?
     }
 
-    fn claim_thread(&self, prober: &Arc<Prober>) -> Result<Thread> {
+    fn claim_thread(&self, prober: &Arc<Prober>, patience: Duration) -> Result<Thread> {
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let myself = Myself { marker, mark: Marker::mark_value(), tid };
-        Thread::claim(&self.space, prober, myself, self.id, self.settings.patience, self.lingering.clone())
+        Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
     }
 
     /// Tries again to leave queues; true if some are left.
@@ -312,14 +305,27 @@ impl Member {
         words
     }
 
-    /// The bell thread: sweeps whenever anything happens that it watches.
-    fn keep_watch(&self, thread: &Thread) {
+    /// The bell thread begins: from here on we can own something, are watched, and have cleaned up.
+    fn go_live(&self, thread: &Thread, ring: bool) -> Recovery {
+        let (attaching, live) = (u64::from(ATTACHING), u64::from(LIVE));
+        let generation = self.id & GENERATION;
+        // (Already live, if only the bell was started again.)
+        let _ =
+            self.slot().state.compare_exchange(generation | attaching, generation | live, SeqCst, Relaxed);
+        crash_point!("attach: live, nobody told");
+        self.tell_neighbours();
         let mut recovery = Recovery::default();
+        recovery.sweep(thread, true, ring);
+        recovery
+    }
+
+    /// The bell thread goes on: sweeps whenever anything happens that it watches.
+    fn keep_watch(&self, thread: &Thread, mut recovery: Recovery) {
         let mut pause = FIRST_PAUSE;
         let mut ask_all = false;
         while !self.left.load(Acquire) {
             let words = self.watch_list();
-            let awaited = recovery.sweep(thread, ask_all, false).unwrap_or(true);
+            let awaited = recovery.sweep(thread, ask_all, false);
             let lingers = self.settle_lingering(thread);
             let again = (awaited || lingers).then(|| Deadline::after(pause)).flatten();
             pause = if again.is_some() { LAST_PAUSE.min(pause * 2) } else { FIRST_PAUSE };
@@ -352,7 +358,7 @@ fn ring(slot: &Slot) {
 }
 
 /// A slot of our own: one that was left in good order, or else one whose owner is certainly dead.
-fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(u32, Lease, u64, bool)> {
+fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(Lease, u64, bool)> {
     for only_free in [true, false] {
         for (index, slot) in space.slots().iter().enumerate() {
             let is_free = slot.state.load(Acquire) as u32 == FREE;
@@ -380,15 +386,15 @@ fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(u32, Lease, u64, bo
             crash_point!("attach: slot taken");
             slot.pid.store(rustix::process::getpid().as_raw_nonzero().get() as u32, Relaxed);
             slot.since.store(wall_clock(), Relaxed);
-            return Ok((index as u32, lease, id_of(index, taken), state as u32 != FREE));
+            return Ok((lease, id_of(index, taken), state as u32 != FREE));
         }
     }
     let capacity = space.slots().len() as u64;
     Err(Error::Full { region: space.label().clone(), what: "participants", capacity })
 }
 
-/// Starts the bell thread and waits until its life words are registered and it can act.
-fn start_bell(member: &Arc<Member>) -> Result<BellThread> {
+/// Starts the bell thread and waits until its life words are registered and it has cleaned up after the dead.
+fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
     let slot = member.slot();
     let mapping = member.space.mapping();
     let damaged =
@@ -399,16 +405,15 @@ fn start_bell(member: &Arc<Member>) -> Result<BellThread> {
     let (ready, answer) = mpsc::sync_channel(1);
     let shared = member.clone();
     let bell = bell::spawn(mapping.clone(), life, byte, move |context: &BellContext| {
-        let thread = shared.claim_thread(context.prober());
-        let thread = match thread {
+        match shared.claim_thread(context.prober(), PATIENCE) {
             Ok(thread) => {
+                let recovery = shared.go_live(&thread, ring);
                 let _ = ready.send(Ok(()));
-                thread
+                shared.keep_watch(&thread, recovery);
+                thread.release();
             }
-            Err(error) => return drop(ready.send(Err(error))),
-        };
-        shared.keep_watch(&thread);
-        thread.release();
+            Err(error) => drop(ready.send(Err(error))),
+        }
     })?;
     crash_point!("attach: bell started");
     let lost = || Error::System { region: mapping.label().clone(), call: "clone", errno: libc::EAGAIN };

@@ -23,8 +23,12 @@
 //!    marked waiters without having woken them. It also makes the living see that a peer is dead.
 //! 4. A slot may be taken again as soon as there is a certificate, before anybody has cleaned up: what the old
 //!    generation left is known by its id. Who takes such a slot, and whoever had heard the bell, rings.
-//! 5. A bell can be false: then GONE made its owner look, who clears it, and a claim was passed on that he may use
+//! 5. A lock that a living process keeps (it may be stopped) holds nobody else up: what is under it is left for the
+//!    next sweep, everything else is done, and the ring is rung.
+//! 6. A bell can be false: then GONE made its owner look, who clears it, and a claim was passed on that he may use
 //!    nevertheless. A condition does not mind; a wait without a condition is woken once too often, not too rarely.
+
+use std::time::Duration;
 
 use crate::atomic::Ordering::*;
 use crate::crash::{crash_point, mutant};
@@ -49,11 +53,16 @@ pub(crate) enum Verdict {
     Left,
 }
 
+/// How long a cleaner waits for one lock before it goes on with the rest: what it leaves, it tries again.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
+
 /// One cleaner's private memory between its sweeps.
 #[derive(Default)]
 pub(crate) struct Recovery {
-    /// Whose bell this cleaner has heard, and whose certificate it waits for.
-    rung: Vec<u64>,
+    /// Who was found dead in the last sweep, and how dead.
+    known: Vec<(u64, Verdict)>,
+    /// A lock could not be had, so that something is still to be done for them.
+    unsettled: bool,
     /// The verdict on each slot in the sweep under way, with the slot's generation.
     slots: Vec<(u32, Verdict)>,
 }
@@ -71,32 +80,44 @@ pub(crate) fn bell_rang(slot: &Slot) -> bool {
 impl Recovery {
     /// Looks at every slot and does what is owed to the dead. `ask_all`: also where no bell rang. `ring`: in any case.
     ///
-    /// Returns whether a certificate is still awaited. An error leaves the rest for the next sweep.
-    pub(crate) fn sweep(&mut self, thread: &Thread, ask_all: bool, ring: bool) -> Result<bool> {
+    /// Returns whether there is something to come back for: a certificate, or a lock.
+    pub(crate) fn sweep(&mut self, thread: &Thread, ask_all: bool, ring: bool) -> bool {
         self.judge(thread, ask_all);
-        let space = thread.space();
-        let fresh: Vec<u64> = (space.slots().iter().zip(&self.slots).enumerate())
-            .filter(|(_, (_, (_, verdict)))| *verdict == Verdict::Rung)
-            .map(|(index, (slot, _))| id_of(index, slot.state.load(Acquire)))
-            .filter(|id| !self.rung.contains(id))
+        let dead: Vec<(u64, Verdict)> = (self.slots.iter().enumerate())
+            .filter(|(_, (_, verdict))| matches!(verdict, Verdict::Rung | Verdict::Dead))
+            .map(|(index, (generation, verdict))| (id_of(index, u64::from(*generation) << 32), *verdict))
             .collect();
-        let certified = self.rung.iter().any(|id| self.is_nobody(thread, *id))
-            || self.slots.iter().any(|(_, verdict)| *verdict == Verdict::Dead);
-        if fresh.is_empty() && !certified && !ring {
-            return Ok(!self.rung.is_empty());
+        // Whoever had only rung and has left the table since was certified by somebody who may have died before ringing.
+        let moved_on =
+            |(id, verdict): &(u64, Verdict)| *verdict == Verdict::Rung && self.is_nobody(thread, *id);
+        let ring =
+            ring || dead.iter().any(|dead| !self.known.contains(dead)) || self.known.iter().any(moved_on);
+        if ring || self.unsettled {
+            self.unsettled = !self.settle(thread);
+            crash_point!("recover: settled, not rung");
+            if ring && !mutant("no ring") {
+                ring_all(thread);
+            }
+            crash_point!("recover: rung, nothing given back");
+            if !self.unsettled {
+                self.give_back(thread);
+            }
         }
-        self.release_locks(thread)?;
-        self.settle_entries(thread)?;
-        crash_point!("recover: settled, not rung");
-        if !mutant("no ring") {
-            ring_all(thread);
+        let awaited = dead.iter().any(|(_, verdict)| *verdict == Verdict::Rung);
+        self.known = dead;
+        awaited || self.unsettled
+    }
+
+    /// Everything under locks; true if all of them could be had.
+    fn settle(&self, thread: &Thread) -> bool {
+        let mut settled = true;
+        for index in 0..thread.space().records_used() as u32 {
+            settled &= self.release_locks(thread, index).is_ok();
         }
-        crash_point!("recover: rung, nothing given back");
-        self.give_back(thread);
-        self.rung.extend(fresh);
-        let rung = std::mem::take(&mut self.rung);
-        self.rung = rung.into_iter().filter(|id| self.verdict(thread, *id) == Verdict::Rung).collect();
-        Ok(!self.rung.is_empty())
+        for index in 0..thread.space().entries_used() as u32 {
+            settled &= self.settle_entry(thread, index).is_ok();
+        }
+        settled
     }
 
     /// One question to the kernel for each slot in doubt.
@@ -142,54 +163,50 @@ impl Recovery {
         matches!(self.verdict(thread, participant), Verdict::Dead | Verdict::Left)
     }
 
-    /// Frees what dead threads held, so that nobody has to find out by waiting for it.
-    fn release_locks(&self, thread: &Thread) -> Result<()> {
-        let space = thread.space();
-        for (index, record) in space.records()[..space.records_used()].iter().enumerate() {
-            let owner = record.owner.load(Acquire);
-            let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
-            let marked = record.mark.load(Acquire) & OWNER_DIED != 0;
-            if verdict == Verdict::Alive || verdict == Verdict::Rung && !marked {
-                continue;
-            }
-            let me = owner_bits(index as u32, record.generation.load(Acquire));
-            for place in 0..HOLDING {
-                let offset = record.holding[place].load(Acquire);
-                if offset != 0 {
-                    release_lock(thread, me, offset, place)?;
-                }
+    /// Frees what a dead thread held, so that nobody has to find out by waiting for it.
+    fn release_locks(&self, thread: &Thread, index: u32) -> Result<()> {
+        let record = &thread.space().records()[index as usize];
+        let owner = record.owner.load(Acquire);
+        let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
+        let marked = record.mark.load(Acquire) & OWNER_DIED != 0;
+        if verdict == Verdict::Alive || verdict == Verdict::Rung && !marked {
+            return Ok(());
+        }
+        let dead = owner_bits(index, record.generation.load(Acquire));
+        for place in 0..HOLDING {
+            let offset = record.holding[place].load(Acquire);
+            if offset != 0 {
+                release_lock(thread, dead, offset, place)?;
             }
         }
         Ok(())
     }
 
-    /// Passes on what the dead were woken for, and takes the certainly dead off their queues.
-    fn settle_entries(&self, thread: &Thread) -> Result<()> {
+    /// Passes on what a dead waiter was woken for, and takes the certainly dead off their queues.
+    fn settle_entry(&self, thread: &Thread, index: u32) -> Result<()> {
         let entries = thread.space().entries();
-        for index in 0..thread.space().entries_used() as u32 {
-            let entry = &entries[index as usize];
-            let owner = entry.owner.load(Acquire);
-            let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
-            if verdict == Verdict::Alive {
-                continue;
-            }
-            if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
-                && lead.owner.load(Relaxed) == owner
-                && WaiterWord(&lead.word).gone() & STATE != IDLE
-            {
-                futex::wake(&lead.word);
-            }
-            crash_point!("recover: marked gone");
-            let queue = entry.queue.load(Acquire);
-            if queue == 0 || thread.space().head(queue).is_none() {
-                continue;
-            }
-            let mut head = head::lock(thread, queue)?;
-            if head.has(index) && entry.owner.load(Relaxed) == owner {
-                head.pass_on(index);
-                if verdict != Verdict::Rung {
-                    head.leave(index);
-                }
+        let entry = &entries[index as usize];
+        let owner = entry.owner.load(Acquire);
+        let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
+        if verdict == Verdict::Alive {
+            return Ok(());
+        }
+        if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
+            && lead.owner.load(Relaxed) == owner
+            && WaiterWord(&lead.word).gone() & STATE != IDLE
+        {
+            futex::wake(&lead.word);
+        }
+        crash_point!("recover: marked gone");
+        let queue = entry.queue.load(Acquire);
+        if queue == 0 || thread.space().head(queue).is_none() {
+            return Ok(());
+        }
+        let mut head = head::lock(thread, queue)?;
+        if head.has(index) && entry.owner.load(Relaxed) == owner {
+            head.pass_on(index);
+            if verdict != Verdict::Rung {
+                head.leave(index);
             }
         }
         Ok(())
