@@ -115,11 +115,14 @@ impl Enrolled {
         })
     }
 
-    /// Whether every entry still belongs to us; if not, we were taken for dead, with a certificate.
+    /// Whether every entry still belongs to us; if not, we were taken for dead, with a certificate, or are a forked
+    /// child inside its parent's wait.
     pub(crate) fn is_ours(&self) -> bool {
         let me = self.thread.participant();
         let ours = |index: u32| self.entry(index).owner.load(Acquire) == me;
-        ours(self.lead) && self.spots.iter().all(|(index, _)| ours(*index))
+        !self.thread.locker().is_forked()
+            && ours(self.lead)
+            && self.spots.iter().all(|(index, _)| ours(*index))
     }
 
     /// Leaves every queue but one that holds a claim: whoever cleans up after a death has to find that.

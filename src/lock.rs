@@ -56,6 +56,8 @@ pub(crate) struct Locker {
     prober: Arc<Prober>,
     marker: Marker,
     record: u32,
+    /// The fork epoch in which the record was claimed: a forked child has none of its parent's locks.
+    epoch: u64,
     /// The owner bits that stand for this thread.
     me: u32,
     /// What libc's pending word was before the first lock was taken.
@@ -67,7 +69,8 @@ impl Locker {
     /// `record` must have been claimed by the calling thread.
     pub(crate) fn new(space: Arc<Space>, prober: Arc<Prober>, marker: Marker, record: u32) -> Locker {
         let me = owner_bits(record, space.records()[record as usize].generation.load(Relaxed));
-        Locker { space, prober, marker, record, me, before: Cell::new(None), held: Cell::new(0) }
+        let (before, held) = (Cell::new(None), Cell::new(0));
+        Locker { space, prober, marker, record, epoch: fork_epoch(), me, before, held }
     }
 
     pub(crate) fn space(&self) -> &Arc<Space> {
@@ -80,6 +83,11 @@ impl Locker {
 
     pub(crate) fn record(&self) -> u32 {
         self.record
+    }
+
+    /// Whether this is a copy that a fork made.
+    pub(crate) fn is_forked(&self) -> bool {
+        fork_epoch() != self.epoch
     }
 
     pub(crate) fn holds_any(&self) -> bool {
@@ -157,6 +165,9 @@ impl Locker {
 
     /// Releases a lock that this thread took at `place`.
     pub(crate) fn unlock(&self, word: &AtomicU32, place: usize) {
+        if self.is_forked() {
+            return;
+        }
         crash_point!("unlock: not yet");
         // ORDERING: release pairs with the acquire of the next owner.
         if word.compare_exchange(self.me, 0, Release, Relaxed).is_err() {
@@ -219,6 +230,14 @@ fn index_of(word: u32) -> u32 {
 /// The record that a lock word names, or `None` for no owner or a forged one.
 pub(crate) fn record_of(space: &Space, word: u32) -> Option<&Record> {
     space.records().get(index_of(word) as usize)
+}
+
+#[cfg(not(loom))]
+use crate::sys::fork::current as fork_epoch;
+
+#[cfg(loom)]
+fn fork_epoch() -> u64 {
+    0
 }
 
 #[cfg(not(loom))]

@@ -151,11 +151,11 @@ impl Drop for Participant {
         let ours =
             slot.state.compare_exchange(free | live, free | u64::from(DETACHING), SeqCst, Relaxed).is_ok();
         crash_point!("detach: announced");
-        if let Ok(thread) = member.thread()
-            && ours
-        {
-            member.settle_lingering(&thread);
-            ring_all(&thread);
+        if ours {
+            if let Ok(thread) = member.thread() {
+                member.settle_lingering(&thread);
+            }
+            ring_all(&member.space);
         }
         member.left.store(true, Release);
         member.ring_doorbell();
@@ -257,12 +257,14 @@ impl Member {
         !lingering.is_empty()
     }
 
-    /// Gives back all that bears our id, but for entries that linger on a queue: cleaners take those off.
+    /// Gives back all that bears our id, but for entries that linger on a queue, and records whose thread has forgotten
+    /// that it holds a lock: the next sweep deals with those.
     fn give_back(&self) {
         let entries = self.space.entries()[..self.space.entries_used()].iter();
         let entries = entries.filter(|entry| entry.queue.load(Relaxed) == 0).map(|entry| &entry.owner);
-        let records = self.space.records()[..self.space.records_used()].iter().map(|record| &record.owner);
-        for owner in entries.chain(records) {
+        let records = self.space.records()[..self.space.records_used()].iter();
+        let records = records.filter(|record| record.holding.iter().all(|place| place.load(Relaxed) == 0));
+        for owner in entries.chain(records.map(|record| &record.owner)) {
             if owner.load(Relaxed) == self.id {
                 let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
             }

@@ -37,6 +37,7 @@ use crate::error::Result;
 use crate::head::{self, REGION_LOCK};
 use crate::layout::{ASLEEP, FREE, HOLDING, IDLE, LIVE, OWNER, STATE, Slot};
 use crate::lock::{Grip, has_certificate, owner_bits};
+use crate::offset::Space;
 use crate::sys::futex;
 use crate::sys::mark::OWNER_DIED;
 use crate::thread::Thread;
@@ -96,7 +97,7 @@ impl Recovery {
             self.unsettled = !self.settle(thread);
             crash_point!("recover: settled, not rung");
             if ring && !mutant("no ring") {
-                ring_all(thread);
+                ring_all(thread.space());
             }
             crash_point!("recover: rung, nothing given back");
             if !self.unsettled {
@@ -266,8 +267,7 @@ fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result
 
 /// Makes every waiter of the region evaluate its condition again, and wakes also those whose waker may have died
 /// before he could.
-pub(crate) fn ring_all(thread: &Thread) {
-    let space = thread.space();
+pub(crate) fn ring_all(space: &Space) {
     for (index, entry) in space.entries()[..space.entries_used()].iter().enumerate() {
         if entry.owner.load(Relaxed) == 0 || entry.lead.load(Relaxed) as usize != index {
             continue;

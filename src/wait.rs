@@ -397,5 +397,9 @@ impl Drop for Listening<'_> {
 }
 
 fn evicted(thread: &Thread) -> Error {
-    Error::Evicted { region: thread.space().label().clone(), participant: thread.participant() }
+    let region = thread.space().label().clone();
+    match thread.locker().is_forked() {
+        true => Error::Forked { region },
+        false => Error::Evicted { region, participant: thread.participant() },
+    }
 }
