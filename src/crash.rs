@@ -5,7 +5,8 @@
 //! `mutant("no fence A")` is true where the environment says `WAITQUEUE_MUTANT=no fence A`; every such step is
 //! one that the promises rest on, and a test shows that leaving it out is noticed.
 //!
-//! In every other build the first is nothing and the second is the constant `false`.
+//! In every other build the first is nothing and the second is the constant `false`. Under loom nobody dies, but steps
+//! can be left out.
 
 #[cfg(all(not(loom), feature = "fault_injection", debug_assertions))]
 pub(crate) mod active {
@@ -30,42 +31,35 @@ pub(crate) mod active {
             && point == name
             && HITS.fetch_add(1, Relaxed) + 1 == *nth
         {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            crate::sys::process::kill_myself();
         }
-    }
-
-    pub(crate) fn mutant(name: &str) -> bool {
-        static MUTANT: OnceLock<Option<String>> = OnceLock::new();
-        MUTANT.get_or_init(|| std::env::var("WAITQUEUE_MUTANT").ok()).as_deref() == Some(name)
     }
 
     /// Reads the environment now: later it may be inside a lock, where nothing may be allocated.
     pub(crate) fn arm() {
         let _ = wanted();
-        let _ = mutant("");
+        let _ = super::mutant("");
     }
 }
 
 #[cfg(all(not(loom), feature = "fault_injection", debug_assertions))]
-pub(crate) use active::{arm, mutant};
+pub(crate) use active::arm;
 
-#[cfg(not(all(not(loom), feature = "fault_injection", debug_assertions)))]
+#[cfg(not(any(loom, all(feature = "fault_injection", debug_assertions))))]
 #[inline(always)]
 pub(crate) const fn arm() {}
 
-#[cfg(all(not(loom), not(all(feature = "fault_injection", debug_assertions))))]
+#[cfg(any(loom, all(feature = "fault_injection", debug_assertions)))]
+pub(crate) fn mutant(name: &str) -> bool {
+    use std::sync::OnceLock;
+    static MUTANT: OnceLock<Option<String>> = OnceLock::new();
+    MUTANT.get_or_init(|| std::env::var("WAITQUEUE_MUTANT").ok()).as_deref() == Some(name)
+}
+
+#[cfg(not(any(loom, all(feature = "fault_injection", debug_assertions))))]
 #[inline(always)]
 pub(crate) const fn mutant(_name: &str) -> bool {
     false
-}
-
-/// Under loom a model names its mutant itself, for as long as the model runs.
-#[cfg(loom)]
-pub(crate) static MODEL_MUTANT: std::sync::Mutex<&'static str> = std::sync::Mutex::new("");
-
-#[cfg(loom)]
-pub(crate) fn mutant(name: &str) -> bool {
-    *MODEL_MUTANT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) == name
 }
 
 /// Marks a place where a test can kill this process. Expands to nothing in a normal build.

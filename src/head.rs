@@ -20,7 +20,7 @@
 //! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
-use crate::atomic::Ordering::*;
+use crate::atomic::{Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, state_of};
 use crate::error::{Error, Result};
@@ -73,6 +73,15 @@ pub(crate) struct LockedHead<'t> {
     thread: &'t Thread,
     list: List<'t>,
     scratch: Option<Box<Scratch>>,
+}
+
+/// Whether anybody waits, for a waker who has just changed something: if not, whoever enrols from now on sees the change.
+#[inline]
+pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
+    if !mutant("no fence B") {
+        fence(SeqCst); // (B)
+    }
+    head.waiting.load(Relaxed) != 0
 }
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.

@@ -154,7 +154,7 @@ pub(crate) struct Record {
     pub(crate) tid: Guarded32,
     pub(crate) reserved: Guarded32,
     /// Offsets of the lock words it holds, or is about to take, or has just released.
-    pub(crate) holding: [AtomicU64; HOLDING],
+    pub(crate) holding: [Guarded64; HOLDING],
     pub(crate) unused: [Guarded64; 5],
 }
 

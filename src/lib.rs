@@ -28,45 +28,50 @@
 //! service to the others, but not make them misbehave; see [`RegionBuilder::create_memfd`] for what a hostile peer
 //! can do to other kinds of regions.
 
+// The model checker sees the core alone, which has nothing to do without the handles.
+#![cfg_attr(loom, allow(dead_code))]
+
 #[cfg(not(target_os = "linux"))]
 compile_error!("waitqueue is built on Linux futexes, file locks and robust lists");
 
-// In this order: a file uses only files above it.
-mod atomic;
-#[cfg(not(loom))]
-mod builder;
-mod crash;
-#[cfg(not(loom))]
-mod directory;
-mod enrolled;
-mod entry;
+// The core, in this order: a file uses only files above it.
 mod error;
-mod head;
+mod atomic;
+mod crash;
+mod sys;
 mod layout;
+mod offset;
+mod entry;
 mod list;
 mod lock;
+mod thread;
+mod head;
+mod enrolled;
+mod wait;
+#[cfg(not(loom))]
+mod recover;
+#[cfg(not(loom))]
+mod participant;
+#[cfg(not(loom))]
+mod directory;
+
+// The handles that users hold, made of the core: a region makes the others, and they know their region.
+#[cfg(not(loom))]
+mod builder;
 #[cfg(not(loom))]
 mod many;
 #[cfg(not(loom))]
 mod mutex;
-mod offset;
 #[cfg(not(loom))]
 mod options;
-#[cfg(not(loom))]
-mod participant;
 #[cfg(not(loom))]
 mod prepare;
 #[cfg(not(loom))]
 mod queue;
 #[cfg(not(loom))]
-mod recover;
-#[cfg(not(loom))]
 mod region;
 #[cfg(not(loom))]
 mod snapshot;
-mod sys;
-mod thread;
-mod wait;
 
 pub use error::{Error, Result};
 pub use head::Woken;

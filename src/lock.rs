@@ -25,15 +25,15 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, Ordering::*, compiler_fence, spin_loop};
+use crate::atomic::{AtomicU32, Ordering, Ordering::*, compiler_fence, spin_loop};
 use crate::crash::{crash_point, mutant};
 use crate::error::{Error, Result};
 use crate::layout::{HOLDING, OWNER, Record, WAITERS};
 use crate::offset::Space;
 use crate::sys::clock::{Deadline, earlier};
-use crate::sys::futex;
 use crate::sys::lease::Prober;
 use crate::sys::mark::{Armed, Marker, OWNER_DIED};
+use crate::sys::{fork, futex};
 
 /// How a lock was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Locker {
     pub(crate) fn new(space: Arc<Space>, prober: Arc<Prober>, marker: Marker, record: u32) -> Locker {
         let me = owner_bits(record, space.records()[record as usize].generation.load(Relaxed));
         let (before, held) = (Cell::new(None), Cell::new(0));
-        Locker { space, prober, marker, record, epoch: fork_epoch(), me, before, held }
+        Locker { space, prober, marker, record, epoch: fork::current(), me, before, held }
     }
 
     pub(crate) fn space(&self) -> &Arc<Space> {
@@ -87,7 +87,7 @@ impl Locker {
 
     /// Whether this is a copy that a fork made.
     pub(crate) fn is_forked(&self) -> bool {
-        fork_epoch() != self.epoch
+        fork::current() != self.epoch
     }
 
     pub(crate) fn holds_any(&self) -> bool {
@@ -121,7 +121,7 @@ impl Locker {
         crash_point!("lock: announced, not taken");
         // ORDERING: acquire pairs with the release of the last owner. A kill interrupts one thread between two of its
         // instructions, so the compiler must not move `holding` and the mark behind the swap: release.
-        let grip = match word.compare_exchange(0, self.me, AcqRel, Relaxed) {
+        let grip = match word.compare_exchange(0, self.me, taking(), Relaxed) {
             Ok(_) => Ok(Grip::Clean),
             Err(_) => self.lock_slow(word, patience),
         };
@@ -139,7 +139,7 @@ impl Locker {
         loop {
             let seen = word.load(Relaxed);
             if seen & OWNER == 0 {
-                if word.compare_exchange(seen, self.me | seen, AcqRel, Relaxed).is_ok() {
+                if word.compare_exchange(seen, self.me | seen, taking(), Relaxed).is_ok() {
                     return Ok(Grip::Clean);
                 }
             } else if spins > 0 {
@@ -148,7 +148,8 @@ impl Locker {
             } else if seen & OWNER == self.me {
                 return Err(Error::Reentered { region: self.space.label().clone() });
             } else if self.owner_is_gone(seen) {
-                if word.compare_exchange(seen, self.me | seen & WAITERS, AcqRel, Relaxed).is_ok() {
+                let waiters = if mutant("take-over drops waiters") { 0 } else { seen & WAITERS };
+                if word.compare_exchange(seen, self.me | waiters, taking(), Relaxed).is_ok() {
                     crash_point!("lock: taken over, not repaired");
                     return Ok(Grip::OwnerDied);
                 }
@@ -170,7 +171,8 @@ impl Locker {
         }
         crash_point!("unlock: not yet");
         // ORDERING: release pairs with the acquire of the next owner.
-        if word.compare_exchange(self.me, 0, Release, Relaxed).is_err() {
+        let release = if mutant("unlock without release") { Relaxed } else { Release };
+        if word.compare_exchange(self.me, 0, release, Relaxed).is_err() {
             if mutant("store and wake split") {
                 word.store(0, Release);
                 crash_point!("unlock: stored, not woken");
@@ -218,6 +220,12 @@ impl Locker {
     }
 }
 
+/// The ordering of a swap that takes a lock.
+#[inline(always)]
+fn taking() -> Ordering {
+    if mutant("lock without acquire") { Relaxed } else { AcqRel }
+}
+
 /// The owner bits of a record in its present generation.
 pub(crate) fn owner_bits(record: u32, generation: u32) -> u32 {
     (generation & 0x7fff) << 16 | (record + 1) & 0xffff
@@ -230,14 +238,6 @@ fn index_of(word: u32) -> u32 {
 /// The record that a lock word names, or `None` for no owner or a forged one.
 pub(crate) fn record_of(space: &Space, word: u32) -> Option<&Record> {
     space.records().get(index_of(word) as usize)
-}
-
-#[cfg(not(loom))]
-use crate::sys::fork::current as fork_epoch;
-
-#[cfg(loom)]
-fn fork_epoch() -> u64 {
-    0
 }
 
 #[cfg(not(loom))]

@@ -33,7 +33,7 @@ use crate::sys::bell::{self, BellContext, BellThread, LifeWords};
 use crate::sys::clock::{Deadline, earlier, wall_clock};
 use crate::sys::lease::{Lease, Probe, Prober};
 use crate::sys::mark::Marker;
-use crate::sys::{fork, futex};
+use crate::sys::{fork, futex, process};
 use crate::thread::{Lingering, Myself, Thread};
 
 /// How long the first and the longest pause between two questions for a certificate are.
@@ -236,7 +236,7 @@ impl Member {
 
     fn claim_thread(&self, prober: &Arc<Prober>, patience: Duration) -> Result<Thread> {
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
-        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        let tid = process::thread_id();
         let myself = Myself { marker, mark: Marker::mark_value(), tid };
         Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
     }
@@ -386,7 +386,7 @@ fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(Lease, u64, bool)> 
                 continue;
             }
             crash_point!("attach: slot taken");
-            slot.pid.store(rustix::process::getpid().as_raw_nonzero().get() as u32, Relaxed);
+            slot.pid.store(process::process_id(), Relaxed);
             slot.since.store(wall_clock(), Relaxed);
             return Ok((lease, id_of(index, taken), state as u32 != FREE));
         }

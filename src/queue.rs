@@ -5,8 +5,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::atomic::{Ordering::*, fence};
-use crate::crash::{crash_point, mutant};
+use crate::atomic::Ordering::*;
+use crate::crash::crash_point;
 use crate::enrolled::Spot;
 use crate::error::{Error, Label, Result};
 use crate::head::{self, Woken};
@@ -390,10 +390,7 @@ impl Queue {
     #[inline]
     #[must_use]
     pub fn has_sleepers(&self) -> bool {
-        if !mutant("no fence B") {
-            fence(SeqCst); // (B)
-        }
-        self.has_sleepers_without_fence()
+        head::has_sleepers(&self.head)
     }
 
     /// Whether anybody waits, in no order with what the caller did before: a hint, never a reason not to wake.

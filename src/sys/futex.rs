@@ -1,9 +1,6 @@
 //! Sleeping on a shared word and waking its sleepers: futex(2), always shared, never private, and with every
 //! unexpected error number taken as data, because a hostile peer can provoke some of them at will.
 
-use super::clock::Deadline;
-use crate::atomic::AtomicU32;
-
 /// Why a sleep ended. None of these says anything about the word: the caller looks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sleep {
@@ -29,7 +26,9 @@ mod real {
     use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags, WakeOp, WakeOpCmp};
     use rustix::time::{ClockId, Timespec};
 
-    use super::{AtomicU32, Deadline, Sleep};
+    use super::Sleep;
+    use crate::atomic::AtomicU32;
+    use crate::sys::clock::Deadline;
 
     /// Sleeps while `word` is `expected`; `FUTEX_WAIT_BITSET` with an absolute deadline.
     pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Sleep {

@@ -13,6 +13,7 @@ use std::ffi::{c_long, c_void};
 use std::ptr;
 use std::sync::atomic::{Ordering, compiler_fence};
 
+use super::process::thread_id;
 use crate::atomic::AtomicU32;
 
 /// What the kernel sets in a marked word.
@@ -69,7 +70,7 @@ impl Marker {
 
     /// What a word must hold for the kernel to mark it when the calling thread dies.
     pub(crate) fn mark_value() -> u32 {
-        rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned() | WAITERS
+        thread_id() | WAITERS
     }
 
     /// From here until [`Marker::disarm`] the kernel marks `word` if this thread dies.

@@ -2,26 +2,29 @@
 //!
 //! `futex` sleeps and wakes · `clock` tells the time · `map` makes, opens and maps a region's file · `lease` holds
 //! and probes the lock bytes that prove life · `bell` is the kernel's part of the thread that announces death ·
-//! `mark` makes the kernel mark a dying lock holder · `fork` notices forks · `signals` blocks signals over a sleep.
+//! `mark` makes the kernel mark a dying lock holder · `fork` notices forks · `signals` blocks signals over a sleep ·
+//! `process` says who we are.
 
+// In this order: a file uses only files above it.
+#[cfg(not(loom))]
 pub(crate) mod clock;
 pub(crate) mod futex;
-
 #[cfg(not(loom))]
-pub(crate) mod bell;
+pub(crate) mod signals;
+#[cfg(not(loom))]
+pub(crate) mod process;
 #[cfg(not(loom))]
 pub(crate) mod fork;
 #[cfg(not(loom))]
-pub(crate) mod lease;
+pub(crate) mod mark;
 #[cfg(not(loom))]
 pub(crate) mod map;
 #[cfg(not(loom))]
-pub(crate) mod mark;
+pub(crate) mod lease;
 #[cfg(not(loom))]
-pub(crate) mod signals;
+pub(crate) mod bell;
 
 #[cfg(loom)]
-#[path = "model.rs"]
 mod model;
 #[cfg(loom)]
-pub(crate) use model::{lease, mark};
+pub(crate) use model::{clock, fork, lease, mark};

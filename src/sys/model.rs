@@ -1,39 +1,112 @@
-//! The kernel as a model checker sees it: futexes made of loom's own primitives, and nobody ever dies.
+//! The kernel as a model checker sees it: futexes and time made of loom's own primitives, and nobody ever dies.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use loom::sync::{Condvar, Mutex};
 
-use super::clock::Deadline;
+use self::clock::Deadline;
 use super::futex::Sleep;
 use crate::atomic::{AtomicU32, Ordering};
 
-/// Sleepers of all words. Waking is a broadcast: who is not meant finds its word unchanged and sleeps on.
-pub(crate) struct Kernel {
-    generation: Mutex<u64>,
-    changed: Condvar,
+/// The sleepers of one word. Their lock is the kernel's bucket lock: a sleeper compares the word under it, a waker
+/// takes it, so that no wake falls between a comparison and the sleep that follows.
+struct Bucket {
+    lock: Mutex<()>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Kernel {
+    /// By the word's address. Not a lock of the model: nothing is interleaved while it is held.
+    buckets: std::sync::Mutex<HashMap<usize, Arc<Bucket>>>,
 }
 
 loom::lazy_static! {
-    static ref KERNEL: Kernel = Kernel { generation: Mutex::new(0), changed: Condvar::new() };
+    static ref KERNEL: Kernel = Kernel::default();
+    static ref TIME_IS_UP: Mutex<bool> = Mutex::new(false);
 }
 
-/// A wake that the word did not ask for is allowed, a lost one is not: the word is compared under the lock under
-/// which wakers broadcast, as the kernel compares it under its bucket's lock. Deadlines never pass.
-pub(crate) fn wait(word: &AtomicU32, expected: u32, _deadline: Option<Deadline>) -> Sleep {
-    let guard = KERNEL.generation.lock().unwrap();
-    if word.load(Ordering::Relaxed) == expected {
-        drop(KERNEL.changed.wait(guard).unwrap());
+impl Kernel {
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Arc<Bucket>>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn bucket(&self, word: &AtomicU32) -> Arc<Bucket> {
+        let fresh = || Arc::new(Bucket { lock: Mutex::new(()), woken: Condvar::new() });
+        self.all().entry(std::ptr::from_ref(word).addr()).or_insert_with(fresh).clone()
+    }
+}
+
+pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Sleep {
+    let bucket = KERNEL.bucket(word);
+    let guard = bucket.lock.lock().unwrap();
+    if word.load(Ordering::Relaxed) != expected {
+        return Sleep::Woken;
+    }
+    if deadline.is_some_and(Deadline::passed) {
+        return Sleep::TimedOut;
+    }
+    drop(bucket.woken.wait(guard).unwrap());
+    // The loops above ask the clock themselves before they believe this.
     Sleep::Woken
 }
 
-pub(crate) fn wake(_word: &AtomicU32) {
-    *KERNEL.generation.lock().unwrap() += 1;
-    KERNEL.changed.notify_all();
+pub(crate) fn wake(word: &AtomicU32) {
+    let bucket = KERNEL.bucket(word);
+    let _guard = bucket.lock.lock().unwrap();
+    bucket.woken.notify_all();
 }
 
+/// One system call: store and wake under the same bucket lock.
 pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32) {
+    let bucket = KERNEL.bucket(word);
+    let _guard = bucket.lock.lock().unwrap();
     word.store(0, Ordering::Release);
-    wake(word);
+    bucket.woken.notify_all();
+}
+
+/// One instant per model, which a thread of the model decides to let pass.
+pub(crate) mod clock {
+    use std::time::Duration;
+
+    use super::TIME_IS_UP;
+    use crate::atomic::AtomicU32;
+
+    /// The one instant.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Deadline;
+
+    impl Deadline {
+        /// Locks, ticks and spins never time out in a model.
+        pub(crate) fn after(_span: Duration) -> Option<Deadline> {
+            None
+        }
+
+        pub(crate) fn passed(self) -> bool {
+            *TIME_IS_UP.lock().unwrap()
+        }
+    }
+
+    /// Lets the instant pass, and ends the sleep on a word that has it as its deadline.
+    pub(crate) fn pass(word: &AtomicU32) {
+        *TIME_IS_UP.lock().unwrap() = true;
+        super::wake(word);
+    }
+
+    pub(crate) fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
+        a.or(b)
+    }
+
+    pub(crate) fn wall_clock() -> u64 {
+        0
+    }
+}
+
+pub(crate) mod fork {
+    pub(crate) fn current() -> u64 {
+        0
+    }
 }
 
 pub(crate) mod lease {
