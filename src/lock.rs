@@ -137,7 +137,9 @@ impl Locker {
         let deadline = Deadline::after(patience);
         let (mut spins, mut slice) = (SPINS, FIRST_SLICE);
         loop {
-            let seen = word.load(Relaxed);
+            // ORDERING: acquire pairs with the release of the owner's swap: who has read his name must not see his record
+            // as it was before he claimed it, and take him for gone.
+            let seen = word.load(if mutant("owner read without acquire") { Relaxed } else { Acquire });
             if seen & OWNER == 0 {
                 if word.compare_exchange(seen, self.me | seen, taking(), Relaxed).is_ok() {
                     return Ok(Grip::Clean);
