@@ -84,12 +84,14 @@ impl<'a> WaiterWord<'a> {
     }
 
     /// A waker meets an exclusive waiter through `entry`, whose head it has locked: claims it if it is asleep, or else
-    /// tells it to look again. Returns what the word was; it was claimed if that was ASLEEP without GONE.
-    pub(crate) fn claim_or_look(self, entry: u32) -> u32 {
+    /// tells it to look again. Returns what the word was; it was claimed if that was ASLEEP without GONE. `prepare` runs
+    /// before each attempt at a claim, not before a look: of a waiter that is not claimed it must not change anything.
+    pub(crate) fn claim_or_look(self, entry: u32, prepare: impl Fn()) -> u32 {
         self.update(|word| {
             let claimable =
                 word & STATE == ASLEEP || mutant("claim of an evaluating waiter") && word & STATE == OPEN;
             if claimable && word & GONE == 0 {
+                prepare();
                 Some(held(entry) | word & LOOK)
             } else {
                 Some(if mutant("no look for the awake") { word } else { word | LOOK })

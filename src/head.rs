@@ -235,12 +235,13 @@ impl LockedHead<'_> {
             }
             return;
         }
-        if state_of(word.load()) == ASLEEP {
-            entry.claim_key.store(wake.key, Relaxed);
-            entry.claim_class.store(wake.class, Relaxed);
+        let before = word.claim_or_look(index, || {
+            if !mutant("claim without its key") {
+                entry.claim_key.store(wake.key, Relaxed);
+                entry.claim_class.store(wake.class, Relaxed);
+            }
             crash_point!("wake: key stored, not claimed");
-        }
-        let before = word.claim_or_look(index);
+        });
         if before & GONE != 0 {
         } else if state_of(before) == ASLEEP {
             crash_point!("wake: claimed");
