@@ -73,6 +73,9 @@ mod region;
 #[cfg(not(loom))]
 mod snapshot;
 
+#[cfg(all(test, loom))]
+mod models;
+
 pub use error::{Error, Result};
 pub use head::Woken;
 pub use layout::{QueueHead, RobustLock};
