@@ -121,6 +121,15 @@ impl Child {
         }
     }
 
+    /// The next line it says, or `None` if it ends without.
+    pub fn hear_or_end(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("child {} said nothing for {LIMIT:?}: hung", self.role),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
     /// Waits until it says this, and nothing else before.
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.hear(), line, "child {}", self.role);
