@@ -150,6 +150,18 @@ impl Child {
         assert_eq!(unsafe { libc::kill(self.process.id() as i32, signal) }, 0);
     }
 
+    /// Stops it and waits until all its threads have stopped.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // "id (name) state …"; a thread that has ended meanwhile has none.
+            stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        };
+        let threads = format!("/proc/{}/task", self.pid());
+        until("a process stops", || std::fs::read_dir(&threads).unwrap().all(is_stopped));
+    }
+
     /// Kills it and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
