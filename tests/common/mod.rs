@@ -121,6 +121,15 @@ impl Child {
         }
     }
 
+    /// The next line it says, or `None` if it ends without.
+    pub fn hear_or_end(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(LIMIT) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("child {} said nothing for {LIMIT:?}: hung", self.role),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
     /// Waits until it says this, and nothing else before.
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.hear(), line, "child {}", self.role);
@@ -139,6 +148,18 @@ impl Child {
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child has not been reaped, so the number is still its own.
         assert_eq!(unsafe { libc::kill(self.process.id() as i32, signal) }, 0);
+    }
+
+    /// Stops it and waits until all its threads have stopped.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            // "id (name) state …"; a thread that has ended meanwhile has none.
+            stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        };
+        let threads = format!("/proc/{}/task", self.pid());
+        until("a process stops", || std::fs::read_dir(&threads).unwrap().all(is_stopped));
     }
 
     /// Kills it and waits until it is gone.
