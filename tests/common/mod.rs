@@ -15,6 +15,8 @@
 //! [`LIMIT`], far beyond what anything takes, after which the test says what it was waiting for.
 #![allow(dead_code, unreachable_pub, unsafe_code, clippy::type_complexity)]
 
+pub mod stage;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
