@@ -19,6 +19,16 @@ use crate::region::Region;
 use crate::snapshot::Snapshot;
 use crate::sys::clock::wall_clock;
 use crate::sys::map::{self, Access, Mapping, Place};
+#[cfg(feature = "shared_memory")]
+use crate::sys::{clock::Deadline, lease::Lease};
+
+/// The largest capacities. Participants and threads together have to fit into the 16 bits of a lock word, entries into
+/// the 24 of a waiter word.
+const PARTICIPANTS: u64 = 1 << 15;
+const THREADS: u64 = (1 << 15) - 1;
+const ENTRIES: u64 = (1 << 24) - 2;
+const OBJECTS: u64 = 1 << 20;
+const MEMORY: u64 = 1 << 40;
 
 /// How often a race with others who create, unlink or replace is run again before it is reported.
 const RACES: usize = 100;
@@ -68,15 +78,14 @@ impl Default for RegionBuilder {
 }
 
 impl RegionBuilder {
-    /// How many processes can be attached at once: 1 to 65,536, default 256; 64 bytes each.
+    /// How many processes can be attached at once: 1 to 32,768, default 256; 192 bytes each.
     #[must_use]
     pub fn participants(mut self, count: u64) -> Self {
         self.participants = Some(count);
         self
     }
 
-    /// How many threads can wait or wake at once, with one more for each participant: 1 to 65,535, default 1,024;
-    /// 128 bytes each.
+    /// How many threads can wait or wake: 1 to 32,767, default 1,024; 128 bytes each.
     #[must_use]
     pub fn threads(mut self, count: u64) -> Self {
         self.threads = Some(count);
@@ -250,9 +259,13 @@ impl RegionBuilder {
     #[cfg(feature = "shared_memory")]
     pub fn adopt(self, segment: shared_memory::Shmem) -> Result<Region> {
         let mapping = map::adopt(segment, &self.access())?;
+        let until = Deadline::after(self.settings.patience);
         let lease = loop {
-            match crate::sys::lease::Lease::take(&mapping, 0)? {
+            match Lease::take(&mapping, 0)? {
                 Some(lease) => break lease,
+                None if until.is_some_and(Deadline::passed) => {
+                    return Err(Error::LockStuck { region: mapping.label().clone(), owner: 0, pid: 0 });
+                }
                 None => std::thread::sleep(Duration::from_millis(1)),
             }
         };
@@ -299,11 +312,11 @@ impl RegionBuilder {
             asked => Err(Error::BadCapacity { what, asked, max }),
         };
         Ok(Capacity {
-            participants: within("participants", self.participants, 256, 1 << 16)? as u32,
-            threads: within("threads", self.threads, 1024, (1 << 16) - 1)? as u32,
-            entries: within("entries", self.entries, 4096, (1 << 24) - 2)? as u32,
-            objects: within("objects", self.objects, 256, 1 << 20)? as u32,
-            memory: within("memory", self.memory, 1 << 20, 1 << 40)?,
+            participants: within("participants", self.participants, 256, PARTICIPANTS)? as u32,
+            threads: within("threads", self.threads, 1024, THREADS)? as u32,
+            entries: within("entries", self.entries, 4096, ENTRIES)? as u32,
+            objects: within("objects", self.objects, 256, OBJECTS)? as u32,
+            memory: within("memory", self.memory, 1 << 20, MEMORY)?,
         })
     }
 
@@ -327,7 +340,8 @@ impl RegionBuilder {
         crash_point!("create: formatted, not published");
         let mapping = draft.publish()?;
         crash_point!("create: published, not attached");
-        self.attach(mapping).inspect_err(|_| drop(map::unlink(place)))
+        // If attaching fails the region stays: it is complete, and others may live in it by now.
+        self.attach(mapping)
     }
 
     fn open_in(&self, place: &Place) -> Result<Region> {
@@ -351,7 +365,12 @@ impl RegionBuilder {
                             let draft = map::draft(place, size, &self.access())?;
                             format(draft.mapping(), &capacity)?;
                             crash_point!("replace: formatted, not published");
-                            draft.replace(&mapping)?.map_or(Err(error), |mapping| self.attach(mapping))
+                            match draft.replace(&mapping)? {
+                                Some(mapping) => self.attach(mapping),
+                                // Somebody else has replaced it meanwhile.
+                                None if !mapping.is_named_as(place) => continue,
+                                None => Err(error),
+                            }
                         }
                         Err(error) => Err(error),
                     }
@@ -386,6 +405,10 @@ impl RegionBuilder {
     }
 
     fn attach(&self, mapping: Mapping) -> Result<Region> {
+        if !mapping.is_writable() {
+            let why = "the descriptor is for reading only: pass one that was opened for reading and writing";
+            return Err(Error::WrongMode { region: mapping.label().clone(), mode: 0o400, why });
+        }
         let capacity = read_header(&mapping)?;
         Region::attach(Space::new(Arc::new(mapping), capacity)?, self.settings)
     }
@@ -435,19 +458,17 @@ fn read_header(mapping: &Mapping) -> Result<Capacity> {
     if size != mapping.len() as u64 {
         return Err(damaged("size in the header", 24, size));
     }
-    let within = |what, at, field: &Guarded32, max: u32| match field.load(Relaxed) {
-        count if (1..=max).contains(&count) => Ok(count),
-        count => Err(damaged(what, at, u64::from(count))),
+    let within = |what, at, count: u64, max| match (1..=max).contains(&count) {
+        true => Ok(count),
+        false => Err(damaged(what, at, count)),
     };
-    let memory = header.memory.load(Relaxed);
-    if memory == 0 || memory > 1 << 40 {
-        return Err(damaged("memory in the header", 48, memory));
-    }
+    let small = |field: &Guarded32| u64::from(field.load(Relaxed));
     Ok(Capacity {
-        participants: within("participants in the header", 32, &header.participants, 1 << 16)?,
-        threads: within("threads in the header", 36, &header.threads, (1 << 16) - 1)?,
-        entries: within("entries in the header", 40, &header.entries, (1 << 24) - 2)?,
-        objects: within("objects in the header", 12, &header.objects, 1 << 20)?,
-        memory,
+        participants: within("participants in the header", 32, small(&header.participants), PARTICIPANTS)?
+            as u32,
+        threads: within("threads in the header", 36, small(&header.threads), THREADS)? as u32,
+        entries: within("entries in the header", 40, small(&header.entries), ENTRIES)? as u32,
+        objects: within("objects in the header", 12, small(&header.objects), OBJECTS)? as u32,
+        memory: within("memory in the header", 48, header.memory.load(Relaxed), MEMORY)?,
     })
 }

@@ -33,20 +33,24 @@ pub(crate) fn find_or_create(thread: &Thread, what: &'static str, name: &str, sh
     if let Some(offset) = find(space, name, shape)? {
         return Ok(offset);
     }
-    let reentered = || Error::Reentered { region: space.label().clone() };
-    let scratch = thread.scratch.take().ok_or_else(reentered)?;
-    let word = &space.header().directory_lock;
-    let offset = space.offset_of(word).unwrap_or_default();
-    let outcome = thread.locker().lock(word, offset, REGION_LOCK, thread.patience).and_then(|_| {
-        let outcome = match find(space, name, shape) {
-            Ok(None) => create(space, name, shape),
-            Ok(Some(offset)) => Ok(offset),
-            Err(error) => Err(error),
-        };
-        thread.locker().unlock(word, REGION_LOCK);
-        outcome
-    });
-    thread.scratch.set(Some(scratch));
+    locked(thread, || match find(space, name, shape)? {
+        Some(offset) => Ok(offset),
+        None => create(space, name, shape),
+    })
+}
+
+/// Takes the lock over from an owner who died, and releases it: he left nothing to repair.
+pub(crate) fn release(thread: &Thread) -> Result<()> {
+    locked(thread, || Ok(()))
+}
+
+fn locked<R>(thread: &Thread, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    let word = &thread.space().header().directory_lock;
+    let offset = thread.space().offset_of(word).unwrap_or_default();
+    let _inside = thread.begin()?;
+    thread.locker().lock(word, offset, REGION_LOCK, thread.patience)?;
+    let outcome = body();
+    thread.locker().unlock(word, REGION_LOCK);
     outcome
 }
 

@@ -9,7 +9,7 @@
 
 use std::rc::Rc;
 
-use crate::atomic::Ordering::*;
+use crate::atomic::{Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of};
 use crate::error::Result;
@@ -136,32 +136,38 @@ impl Enrolled {
         }
     }
 
-    /// A set's wait has ended: a claim of the queue that fired is used up, any other is passed on.
+    /// A set's wait has ended: a claim that the spot that fired answers is used up, any other is passed on.
     pub(crate) fn settle(&self, fired: Option<usize>) -> Result<()> {
         let Some(claim) = claim_of(self.word().load()) else {
             return Ok(());
         };
-        let Some((_, queue)) = self.spots.iter().find(|(index, _)| *index == claim) else {
-            self.word().release(claim);
-            return Ok(());
-        };
-        if fired.is_some_and(|at| self.spots[at].1 == *queue) {
-            self.word().release(claim);
-        } else {
-            head::lock(&self.thread, *queue)?.pass_on(claim);
+        match self.spots.iter().find(|(index, _)| *index == claim) {
+            Some((_, queue)) if !self.answers(fired, claim) => {
+                head::lock(&self.thread, *queue)?.pass_on(claim)
+            }
+            _ => self.word().release(claim),
         }
         Ok(())
     }
 
-    /// Leaves one queue, passing on a claim that is held through it, unless that queue was `consumed`.
-    fn leave(&self, at: usize, consumed: Option<u64>) -> Result<()> {
+    /// Whether the spot that fired is one that the wake, which claimed this wait through `claim`, was for.
+    fn answers(&self, fired: Option<usize>, claim: u32) -> bool {
+        let Some((index, queue)) = fired.map(|at| self.spots[at]) else {
+            return mutant("claim of a leaver not passed on");
+        };
+        let (entry, claimed) = (self.entry(index), self.entry(claim));
+        let meets = |mask: &Guarded32, wake: &Guarded32| mask.load(Relaxed) & wake.load(Relaxed) != 0;
+        mutant("sibling claim not passed on")
+            || claimed.queue.load(Relaxed) == queue
+                && meets(&entry.key, &claimed.claim_key)
+                && meets(&entry.class, &claimed.claim_class)
+    }
+
+    /// Leaves one queue, passing on a claim that is held through it, unless that is answered.
+    fn leave(&self, at: usize, fired: Option<usize>) -> Result<()> {
         let (index, queue) = self.spots[at];
         let mut head = head::lock(&self.thread, queue)?;
-        let keeps = match consumed {
-            Some(consumed) => consumed == queue || mutant("sibling claim not passed on"),
-            None => mutant("claim of a leaver not passed on"),
-        };
-        if !keeps {
+        if !self.answers(fired, index) {
             head.pass_on(index);
         }
         head.leave(index);
@@ -170,6 +176,10 @@ impl Enrolled {
 
     /// Takes one spot out of a set.
     pub(crate) fn remove(&mut self, at: usize) -> Result<()> {
+        if !self.is_ours() {
+            self.spots.remove(at);
+            return Ok(());
+        }
         self.leave(at, None)?;
         let (index, _) = self.spots.remove(at);
         self.thread.give_entry(index);
@@ -178,16 +188,16 @@ impl Enrolled {
 
     /// The wait is over: `fired` says which spot's condition was true.
     pub(crate) fn finish(mut self, fired: Option<usize>) {
-        self.leave_all(fired.map(|at| self.spots[at].1));
+        self.leave_all(fired);
     }
 
-    fn leave_all(&mut self, consumed: Option<u64>) {
+    fn leave_all(&mut self, fired: Option<usize>) {
         let mut entries = vec![self.lead];
         entries.extend(self.spots.iter().map(|(index, _)| *index).filter(|index| *index != self.lead));
         let ours = self.is_ours();
         let mut left = true;
         for at in 0..self.spots.len() {
-            left &= !ours || self.leave(at, consumed).is_ok();
+            left &= !ours || self.leave(at, fired).is_ok();
         }
         self.spots.clear();
         if !ours {

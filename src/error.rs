@@ -185,7 +185,8 @@ pub enum Error {
         /// The region.
         region: Label,
     },
-    /// Called from a signal handler that interrupted another call of this crate on the same thread.
+    /// Called from a signal handler that interrupted another call of this crate on the same thread; or this thread
+    /// holds the robust lock that it asks for.
     Reentered {
         /// The region.
         region: Label,
@@ -346,8 +347,8 @@ impl fmt::Display for Error {
             }
             Error::Reentered { region } => write!(
                 f,
-                "a signal handler interrupted a call on region {region} and made another: call only what is \
-                 documented as async-signal-safe there"
+                "this thread is already inside a call on region {region}, or holds the lock it asks for: in signal \
+                 handlers call only what is documented as async-signal-safe, and take a lock once"
             ),
             Error::LockStuck { region, owner, pid } => write!(
                 f,

@@ -27,8 +27,7 @@ use crate::error::{Error, Result};
 use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, OPEN, PERSISTENT, PRIORITY, QueueHead, STATE};
 use crate::list::{Broken, List};
 use crate::lock::Grip;
-use crate::sys::futex;
-use crate::thread::{Scratch, Thread};
+use crate::thread::{Inside, Thread};
 
 /// The place for a region's own lock in `holding`.
 pub(crate) const REGION_LOCK: usize = 0;
@@ -72,7 +71,7 @@ pub(crate) enum Refusal {
 pub(crate) struct LockedHead<'t> {
     thread: &'t Thread,
     list: List<'t>,
-    scratch: Option<Box<Scratch>>,
+    inside: Inside<'t>,
 }
 
 /// Whether anybody waits, for a waker who has just changed something: if not, whoever enrols from now on sees the change.
@@ -90,29 +89,17 @@ pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
     let damaged =
         || Error::Damaged { region: space.label().clone(), what: "offset of a queue", at: 0, value: offset };
     let head = space.head(offset).ok_or_else(damaged)?;
-    let reentered = || Error::Reentered { region: space.label().clone() };
-    let scratch = thread.scratch.take().ok_or_else(reentered)?;
-    match thread.locker().lock(&head.lock, offset, REGION_LOCK, thread.patience) {
-        Err(error) => {
-            thread.scratch.set(Some(scratch));
-            Err(error)
-        }
-        Ok(grip) => {
-            let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
-            let mut locked = LockedHead { thread, list, scratch: Some(scratch) };
-            if grip == Grip::OwnerDied {
-                locked.repair();
-            }
-            Ok(locked)
-        }
+    let inside = thread.begin()?;
+    let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, thread.patience)?;
+    let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
+    let mut locked = LockedHead { thread, list, inside };
+    if grip == Grip::OwnerDied {
+        locked.repair();
     }
+    Ok(locked)
 }
 
 impl LockedHead<'_> {
-    fn scratch(&mut self) -> &mut Scratch {
-        self.scratch.as_mut().expect("taken only by drop")
-    }
-
     fn head(&self) -> &QueueHead {
         self.list.head
     }
@@ -185,28 +172,28 @@ impl LockedHead<'_> {
         let mut woken = Woken::default();
         // Entries that a rotation moves behind this place were already visited.
         let end = rank_and_ticket(EXCLUSIVE, self.head().tickets.load(Relaxed));
-        let (mut next, mut seen) = (self.list.first(), None);
-        let mut mended = false;
-        while woken.exclusive < wake.count {
+        let (mut next, mut seen, mut mended) = (self.list.first(), None, false);
+        // Twice the table is more than any list needs, and an end where a peer forges links as fast as we mend them.
+        for _ in 0..2 * self.list.entries.len() {
             let index = match next {
-                Ok(None) => break,
-                Ok(Some(index)) => index,
-                Err(_) if mended => break,
-                Err(broken) => {
+                Ok(Some(index)) if woken.exclusive < wake.count => index,
+                Err(broken) if !mended => {
                     mended = true;
                     self.mend(Err(broken));
                     next = self.list.first();
                     continue;
                 }
+                _ => break,
             };
-            next = self.list.after(index);
             let order = self.entry(index).order.load(Relaxed);
+            next = self.list.after(index);
             if order >= end {
                 break;
-            }
-            if seen.is_none_or(|seen| order > seen) {
+            } else if seen.is_none_or(|seen| order > seen) {
                 seen = Some(order);
                 self.offer(index, wake, &mut woken);
+            } else if !mended {
+                next = Err(Broken { law: "sorted by order", value: index });
             }
         }
         let head = self.head();
@@ -246,7 +233,7 @@ impl LockedHead<'_> {
         } else if state_of(before) == ASLEEP {
             crash_point!("wake: claimed");
             woken.exclusive += 1;
-            self.scratch().wakes.push(lead);
+            self.inside.wakes().push(lead);
             if flags & PERSISTENT != 0 {
                 self.rotate(index);
             }
@@ -333,11 +320,9 @@ impl LockedHead<'_> {
     }
 
     fn rebuild(&mut self) {
-        let scratch = self.scratch.as_mut().expect("taken only by drop");
-        if mutant("recovery skips an entry") {
-            return List { used: self.list.used.saturating_sub(1), ..self.list }.rebuild(&mut scratch.order);
-        }
-        self.list.rebuild(&mut scratch.order);
+        let skipped = usize::from(mutant("recovery skips an entry"));
+        let list = List { used: self.list.used.saturating_sub(skipped), ..self.list };
+        list.rebuild(self.inside.order());
     }
 
     /// A link that a peer has broken is made anew, with all others.
@@ -351,7 +336,7 @@ impl LockedHead<'_> {
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
     fn wake_later(&mut self, lead: u32, before: u32) {
         if before & STATE != OPEN {
-            self.scratch().wakes.push(lead);
+            self.inside.wakes().push(lead);
         }
     }
 
@@ -372,19 +357,7 @@ impl Drop for LockedHead<'_> {
     fn drop(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
-        let mut scratch = self.scratch.take().expect("taken only here");
-        let mut deferred = self.thread.deferred.take();
-        for lead in scratch.wakes.drain(..) {
-            match &mut deferred {
-                Some(deferred) if deferred.len() < deferred.capacity() => deferred.push(lead),
-                _ => {
-                    crash_point!("wake: some woken");
-                    futex::wake(&self.entry(lead).word);
-                }
-            }
-        }
-        self.thread.deferred.set(deferred);
-        self.thread.scratch.set(Some(scratch));
+        self.inside.wake(self.list.entries);
     }
 }
 

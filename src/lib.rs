@@ -49,11 +49,11 @@ mod head;
 mod enrolled;
 mod wait;
 #[cfg(not(loom))]
+mod directory;
+#[cfg(not(loom))]
 mod recover;
 #[cfg(not(loom))]
 mod participant;
-#[cfg(not(loom))]
-mod directory;
 
 // The handles that users hold, made of the core: a region makes the others, and they know their region.
 #[cfg(not(loom))]

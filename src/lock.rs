@@ -90,6 +90,13 @@ impl Locker {
         fork::current() != self.epoch
     }
 
+    /// Forgets what is held, for a thread that ends before it has released it.
+    pub(crate) fn abandon(&self) {
+        if let Some(before) = self.before.take() {
+            self.marker.disarm(before);
+        }
+    }
+
     pub(crate) fn holds_any(&self) -> bool {
         self.held.get() != 0
     }
@@ -112,12 +119,10 @@ impl Locker {
     ) -> Result<Grip> {
         let record = &self.space.records()[self.record as usize];
         record.holding[place].store(offset, Relaxed);
-        if self.held.get() == 0 {
-            self.before.set(Some(self.marker.arm(&record.mark)));
-        } else {
-            self.marker.arm(&record.mark);
+        let before = self.marker.arm(&record.mark);
+        if self.held.replace(self.held.get() | 1 << place) == 0 {
+            self.before.set(Some(before));
         }
-        self.held.set(self.held.get() | 1 << place);
         crash_point!("lock: announced, not taken");
         // ORDERING: acquire pairs with the release of the last owner. A kill interrupts one thread between two of its
         // instructions, so the compiler must not move `holding` and the mark behind the swap: release.
@@ -135,30 +140,41 @@ impl Locker {
     #[cold]
     fn lock_slow(&self, word: &AtomicU32, patience: Duration) -> Result<Grip> {
         let deadline = Deadline::after(patience);
-        let (mut spins, mut slice) = (SPINS, FIRST_SLICE);
+        let (mut spins, mut slice, mut races) = (SPINS, FIRST_SLICE, 0);
         loop {
             // ORDERING: acquire pairs with the release of the owner's swap: who has read his name must not see his record
             // as it was before he claimed it, and take him for gone.
             let seen = word.load(if mutant("owner read without acquire") { Relaxed } else { Acquire });
-            if seen & OWNER == 0 {
-                if word.compare_exchange(seen, self.me | seen, taking(), Relaxed).is_ok() {
-                    return Ok(Grip::Clean);
-                }
-            } else if spins > 0 {
-                spins -= 1;
-                spin_loop();
-            } else if seen & OWNER == self.me {
+            if seen & OWNER == self.me {
                 return Err(Error::Reentered { region: self.space.label().clone() });
-            } else if self.owner_is_gone(seen) {
+            }
+            let is_free = seen & OWNER == 0;
+            let is_left = !is_free && spins == 0 && self.owner_is_gone(seen);
+            if is_free || is_left {
                 let waiters = if mutant("take-over drops waiters") { 0 } else { seen & WAITERS };
                 if word.compare_exchange(seen, self.me | waiters, taking(), Relaxed).is_ok() {
+                    if is_free {
+                        return Ok(Grip::Clean);
+                    }
                     crash_point!("lock: taken over, not repaired");
                     return Ok(Grip::OwnerDied);
                 }
-            } else if deadline.is_some_and(Deadline::passed) {
+                races += 1;
+            }
+            if spins > 0 {
+                spins -= 1;
+                spin_loop();
+                continue;
+            }
+            // A lock that can be had is worth another try, but not for ever: a peer may play with the word.
+            let can_be_had = (is_free || is_left) && races <= SPINS;
+            if !can_be_had && deadline.is_some_and(Deadline::passed) {
                 return Err(self.stuck(seen));
-            } else if seen & WAITERS != 0
-                || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok()
+            }
+            let sleeps = !is_free && !is_left;
+            if sleeps
+                && (seen & WAITERS != 0
+                    || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok())
             {
                 futex::wait(word, seen | WAITERS, earlier(deadline, Deadline::after(slice)));
                 slice = LAST_SLICE.min(slice * 2);
@@ -226,6 +242,11 @@ impl Locker {
 #[inline(always)]
 fn taking() -> Ordering {
     if mutant("lock without acquire") { Relaxed } else { AcqRel }
+}
+
+/// Whether a lock word names a record, in whatever generation.
+pub(crate) fn names(word: u32, record: u32) -> bool {
+    word & OWNER != 0 && index_of(word) == record
 }
 
 /// The owner bits of a record in its present generation.

@@ -99,11 +99,11 @@ pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<us
     let queues: Vec<&Queue> = sources.iter().map(|source| source.queue).collect();
     if options.is_poll() {
         let closed = queues.iter().position(|queue| queue.is_closed());
-        return outcome(&queues, closed.map_or(Ended::TimedOut, Ended::Closed));
+        return outcome(&queues, wait::poll(closed, &mut || evaluate(sources)));
     }
     let spots: Vec<_> = sources.iter().map(|source| source.queue.spot(&source.options, 0)).collect();
     let thread = region.enter()?;
-    let manner = options.manner(&region);
+    let manner = options.manner(&region)?;
     let ended = wait::wait(&thread, &spots, &manner, &mut JustSleep, &mut || evaluate(sources))?;
     outcome(&queues, ended)
 }
@@ -187,7 +187,7 @@ impl WaitSet {
         if !queue.region().is_same(&self.region) {
             return Err(Error::ForeignObject { region: self.region.label().clone(), what: "queue of a set" });
         }
-        let label = options.manner(&self.region).label;
+        let label = options.manner(&self.region)?.label;
         if let Err(refusal) = self.enrolled.add(queue.spot(options, PERSISTENT), label)? {
             queue.outcome(Ended::refused(refusal, 0))?;
         }
@@ -231,7 +231,7 @@ impl WaitSet {
         let members = &self.members;
         let mut evaluate =
             || (0..count).map(|turn| (start + turn) % count).find(|at| condition(members[*at].0));
-        let mut manner = options.manner(&self.region);
+        let mut manner = options.manner(&self.region)?;
         if options.is_poll() {
             manner.deadline = Some(crate::sys::clock::Deadline::now());
         }

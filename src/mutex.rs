@@ -78,11 +78,14 @@ impl Lock {
     /// As [`Lock::lock`].
     pub fn lock_timeout(&self, timeout: Duration) -> Result<LockGuard<'_>> {
         let thread = self.region.enter()?;
+        thread.flush();
+        let inside = thread.begin()?;
         let place = thread.locker().free_place()?;
         if thread.locker().lock(&self.lock.word, self.lock.offset(), place, timeout)? == Grip::OwnerDied {
             self.lock.died.store(1, Relaxed);
             crash_point!("user lock: taken over, death noted");
         }
+        drop(inside);
         Ok(LockGuard { lock: self, held: Some((thread, place)), _of_this_thread: PhantomData })
     }
 }
@@ -105,6 +108,7 @@ impl LockGuard<'_> {
 impl Relock for LockGuard<'_> {
     fn release(&mut self) {
         if let Some((thread, place)) = self.held.take() {
+            let _inside = thread.begin();
             thread.locker().unlock(&self.lock.lock.word, place);
         }
     }

@@ -17,6 +17,13 @@ pub(crate) struct Capacity {
     pub(crate) memory: u64,
 }
 
+impl Capacity {
+    /// One for the bell of each participant, then those of users' threads.
+    pub(crate) fn records(&self) -> u32 {
+        self.participants + self.threads
+    }
+}
+
 #[cfg(loom)]
 pub(crate) use model::Space;
 #[cfg(all(not(loom), feature = "shared_memory"))]
@@ -97,7 +104,7 @@ mod real {
                 |start: u64, count: u32, size: usize| start.checked_add(u64::from(count) * size as u64);
             let slots = HEADER_SIZE;
             let records = table(slots, capacity.participants, size_of::<Slot>())?;
-            let entries = table(records, capacity.threads, size_of::<Record>())?;
+            let entries = table(records, capacity.records(), size_of::<Record>())?;
             let objects = table(entries, capacity.entries, size_of::<Entry>())?;
             let memory = table(objects, capacity.objects, size_of::<Object>())?;
             let end = memory.checked_add(capacity.memory.checked_next_multiple_of(HEADER_SIZE)?)?;
@@ -168,7 +175,7 @@ mod real {
         }
 
         pub(crate) fn records(&self) -> &[Record] {
-            self.table(self.places.records, self.capacity.threads)
+            self.table(self.places.records, self.capacity.records())
         }
 
         pub(crate) fn entries(&self) -> &[Entry] {
@@ -182,7 +189,8 @@ mod real {
 
         /// The same for records.
         pub(crate) fn records_used(&self) -> usize {
-            (self.header().records_used.load(Ordering::Acquire) as usize).min(self.capacity.threads as usize)
+            (self.header().records_used.load(Ordering::Acquire) as usize)
+                .min(self.capacity.records() as usize)
         }
 
         /// The same for slots.
@@ -304,7 +312,7 @@ mod model {
                 entries: (0..entries).map(|_| Entry::default()).collect(),
                 heads: (0..heads).map(|_| QueueHead::default()).collect(),
                 label: "model".into(),
-                capacity: Capacity { participants: 1, threads, entries, objects: 1, memory: 4096 },
+                capacity: Capacity { participants: 0, threads, entries, objects: 1, memory: 4096 },
             };
             space
         }

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
 use crate::head::{ALL, Enrolment, Wake};
 use crate::layout::{EXCLUSIVE, PRIORITY};
 use crate::offset::Space;
@@ -134,7 +135,7 @@ impl<'a> WaitOptions<'a> {
         self.signals(&KILLABLE)
     }
 
-    /// Ends with [`Error::Interrupted`](crate::Error::Interrupted) when this handle is used.
+    /// Ends with [`Error::Interrupted`](crate::Error::Interrupted) when this handle, of the same region, is used.
     #[must_use]
     pub fn interrupter(mut self, interrupter: &'a Interrupter) -> Self {
         self.interrupter = Some(interrupter);
@@ -170,15 +171,18 @@ impl<'a> WaitOptions<'a> {
         self.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
-    pub(crate) fn manner(&self, region: &Region) -> Manner<'a> {
-        Manner {
+    pub(crate) fn manner(&self, region: &Region) -> Result<Manner<'a>> {
+        if let Some(foreign) = self.interrupter.filter(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
+            return Err(Error::ForeignObject { region: foreign.space.label().clone(), what: "interrupter" });
+        }
+        Ok(Manner {
             deadline: self.timeout.and_then(Deadline::after),
             signals: self.signals,
             handle: self.interrupter.map(|interrupter| &*interrupter.word),
             tick: region.member().settings.tick,
             spin: self.spin,
             label: self.label,
-        }
+        })
     }
 }
 

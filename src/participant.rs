@@ -18,8 +18,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
@@ -28,7 +28,7 @@ use crate::head;
 use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
 use crate::lock::is_dead;
 use crate::offset::Space;
-use crate::recover::{PATIENCE, Recovery, bell_rang, id_of, ring_all};
+use crate::recover::{PATIENCE, Recovery, bell_rang, id_of, release_noted, ring_all};
 use crate::sys::bell::{self, BellContext, BellThread, LifeWords};
 use crate::sys::clock::{Deadline, earlier, wall_clock};
 use crate::sys::lease::{Lease, Probe, Prober};
@@ -41,6 +41,9 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a bell that something killed is left dead at least.
+const REVIVAL: Duration = Duration::from_millis(10);
 
 /// The generation's half of a slot's state, and of a participant's id.
 const GENERATION: u64 = !(u32::MAX as u64);
@@ -69,26 +72,29 @@ pub(crate) struct Member {
 
 pub(crate) struct Participant {
     member: Arc<Member>,
-    bell: Mutex<Option<BellThread>>,
+    bell: Mutex<Bell>,
     /// Held from before the slot's state changes until after.
     _lease: Lease,
 }
 
-thread_local! {
-    static THREADS: RefCell<Threads> = const { RefCell::new(Threads(Vec::new())) };
+struct Bell {
+    /// None if it could not be started again.
+    thread: Option<BellThread>,
+    started: Instant,
 }
 
-struct Threads(Vec<(Arc<Member>, Rc<Thread>)>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        for (member, thread) in self.0.drain(..) {
-            if member.is_current() {
-                thread.release();
-            }
-        }
+impl Bell {
+    fn started(thread: BellThread) -> Bell {
+        Bell { thread: Some(thread), started: Instant::now() }
     }
 }
+
+thread_local! {
+    static THREADS: RefCell<Threads> = const { RefCell::new(Vec::new()) };
+}
+
+/// A guard or set that outlives this list keeps its thread's means by itself.
+type Threads = Vec<(Arc<Member>, Rc<Thread>)>;
 
 impl Participant {
     /// Takes a slot, starts the bell, and cleans up after the dead.
@@ -101,10 +107,13 @@ impl Participant {
         let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
         // A taken-over slot's last owner may be owed a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
-            Ok(bell) => Ok(Participant { member, bell: Mutex::new(Some(bell)), _lease: lease }),
+            Ok(bell) => Ok(Participant { member, bell: Mutex::new(Bell::started(bell)), _lease: lease }),
             Err(error) => {
-                member.give_back();
-                member.slot().state.store(id & GENERATION | u64::from(FREE), Release);
+                // A slot that was taken from the dead stays as it is: without a lock byte, so that others go on.
+                if !was_in_use {
+                    member.give_back();
+                    member.slot().state.store(id & GENERATION | u64::from(FREE), Release);
+                }
                 Err(error)
             }
         }
@@ -123,22 +132,27 @@ impl Participant {
         self.member.thread()
     }
 
-    /// Starts the bell again after something killed that one thread.
+    /// Starts the bell again after something killed that one thread. Not while another thread does, or a call of ours
+    /// that this one interrupted, and not too often: what killed it may do so again.
     fn revive(&self) {
-        let mut bell = lock(&self.bell);
-        if bell.as_ref().is_some_and(|bell| bell.is_finished()) {
-            if let Some(dead) = bell.take() {
-                dead.join();
-            }
-            // If it cannot be started now, the next call tries again; until then we look half dead, and live.
-            *bell = start_bell(&self.member, false).ok();
+        let Ok(mut bell) = self.bell.try_lock() else {
+            return;
+        };
+        if !bell_rang(self.member.slot()) || bell.started.elapsed() < REVIVAL {
+            return;
         }
+        if let Some(dead) = bell.thread.take() {
+            dead.forget();
+        }
+        bell.started = Instant::now();
+        // If it fails we look half dead, and live; a later call tries again.
+        bell.thread = start_bell(&self.member, false).ok();
     }
 }
 
 impl Drop for Participant {
     fn drop(&mut self) {
-        let bell = lock(&self.bell).take();
+        let bell = self.bell.get_mut().unwrap_or_else(PoisonError::into_inner).thread.take();
         let member = &self.member;
         if !member.is_current() {
             if let Some(bell) = bell {
@@ -159,18 +173,21 @@ impl Drop for Participant {
         }
         member.left.store(true, Release);
         member.ring_doorbell();
-        if let Some(bell) = bell {
-            bell.join();
+        match bell {
+            Some(bell) if bell_rang(slot) => bell.forget(), // Killed, so it will never be joined.
+            Some(bell) => bell.join(),
+            None => {}
         }
         crash_point!("detach: bell stopped");
         let _ = THREADS.try_with(|threads| {
             if let Ok(mut threads) = threads.try_borrow_mut() {
-                threads.0.retain(|(other, _)| !Arc::ptr_eq(other, member));
+                threads.retain(|(other, _)| !Arc::ptr_eq(other, member));
             }
         });
         member.give_back();
         crash_point!("detach: given back, slot not free");
-        if ours {
+        // With entries left on a queue it is not free: our lock bytes go, and others find a slot of the dead.
+        if ours && member.lingering.list().is_empty() {
             let _ = slot.state.compare_exchange(
                 free | u64::from(DETACHING),
                 free | u64::from(FREE),
@@ -223,12 +240,12 @@ impl Member {
         THREADS
             .try_with(|threads| {
                 let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
-                if let Some((_, thread)) = threads.0.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
+                if let Some((_, thread)) = threads.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
                     return Ok(thread.clone());
                 }
-                threads.0.retain(|(member, _)| member.is_current());
+                threads.retain(|(member, _)| member.is_current());
                 let thread = Rc::new(self.claim_thread(&self.prober, self.settings.patience)?);
-                threads.0.push((self.clone(), thread.clone()));
+                threads.push((self.clone(), thread.clone()));
                 Ok(thread)
             })
             .map_err(|_| reentered())?
@@ -237,13 +254,15 @@ impl Member {
     fn claim_thread(&self, prober: &Arc<Prober>, patience: Duration) -> Result<Thread> {
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
         let tid = process::thread_id();
-        let myself = Myself { marker, mark: Marker::mark_value(), tid };
+        let is_bell = patience == PATIENCE;
+        let myself = Myself { marker, mark: Marker::mark_value(), tid, is_bell };
         Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
     }
 
     /// Tries again to leave queues; true if some are left.
     fn settle_lingering(&self, thread: &Thread) -> bool {
-        let mut lingering = self.lingering.list();
+        // Not under its lock: a thread that has something to add must not wait for a queue's.
+        let mut lingering = std::mem::take(&mut *self.lingering.list());
         lingering.retain(|entries| {
             let left = entries.iter().all(|index| leave(thread, *index).is_ok());
             if left {
@@ -254,7 +273,9 @@ impl Member {
             }
             !left
         });
-        !lingering.is_empty()
+        let mut list = self.lingering.list();
+        list.extend(lingering);
+        !list.is_empty()
     }
 
     /// Gives back all that bears our id, but for entries that linger on a queue, and records whose thread has forgotten
@@ -316,6 +337,8 @@ impl Member {
             self.slot().state.compare_exchange(generation | attaching, generation | live, SeqCst, Relaxed);
         crash_point!("attach: live, nobody told");
         self.tell_neighbours();
+        // What the slot's last bell held, if it died unnoticed; if it cannot be had now, whoever wants it takes it over.
+        let _ = release_noted(thread, thread.locker().record());
         let mut recovery = Recovery::default();
         recovery.sweep(thread, true, ring);
         recovery
@@ -325,8 +348,11 @@ impl Member {
     fn keep_watch(&self, thread: &Thread, mut recovery: Recovery) {
         let mut pause = FIRST_PAUSE;
         let mut ask_all = false;
-        while !self.left.load(Acquire) {
+        loop {
             let words = self.watch_list();
+            if self.left.load(Acquire) {
+                break; // Set before the doorbell was rung, whose new value we may just have read.
+            }
             let awaited = recovery.sweep(thread, ask_all, false);
             let lingers = self.settle_lingering(thread);
             let again = (awaited || lingers).then(|| Deadline::after(pause)).flatten();
@@ -412,7 +438,6 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
                 let recovery = shared.go_live(&thread, ring);
                 let _ = ready.send(Ok(()));
                 shared.keep_watch(&thread, recovery);
-                thread.release();
             }
             Err(error) => drop(ready.send(Err(error))),
         }
@@ -426,9 +451,4 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
             Err(error)
         }
     }
-}
-
-/// Our own mutexes guard data that is consistent between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,7 +34,7 @@ pub struct PrepareToWait<'a> {
 
 impl<'a> PrepareToWait<'a> {
     pub(crate) fn new(queue: &'a Queue, options: &WaitOptions<'a>) -> Result<PrepareToWait<'a>> {
-        let manner = options.manner(queue.region());
+        let manner = options.manner(queue.region())?;
         let thread = queue.region().enter()?;
         let was_empty = !queue.has_sleepers();
         let spot = queue.spot(options, 0);

@@ -224,7 +224,7 @@ impl Queue {
     ///
     /// As [`Queue::wait_event_with`].
     pub fn wait_woken(&self, options: &WaitOptions) -> Result<Duration> {
-        let manner = options.manner(&self.region);
+        let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
         thread.flush();
         let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
@@ -346,20 +346,15 @@ impl Queue {
     ///
     /// As [`Queue::wake_up`]; `body` has not run then.
     pub fn wake_up_sync<R>(&self, body: impl FnOnce() -> R) -> Result<(Woken, R)> {
-        /// Flushes at the end, also by a panic; an inner scope leaves that to the outer one.
+        /// Flushes at the end, also by a panic; an inner scope leaves it to the outer one to end the putting off.
         struct Scope<'a>(&'a Thread, bool);
         impl Drop for Scope<'_> {
             fn drop(&mut self) {
-                self.0.flush();
-                if self.1 {
-                    self.0.deferred.set(None);
-                }
+                self.0.flush_and(self.1);
             }
         }
         let thread = self.region.enter()?;
-        let outer = thread.deferred.take();
-        let scope = Scope(&thread, outer.is_none());
-        thread.deferred.set(Some(outer.unwrap_or_else(|| Vec::with_capacity(64))));
+        let scope = Scope(&thread, thread.defer()?);
         let woken = self.wake_up()?;
         crash_point!("wake sync: marked, put off");
         let result = body();
@@ -442,11 +437,10 @@ impl Queue {
         evaluate: &mut dyn FnMut() -> Option<usize>,
     ) -> Result<Duration> {
         if options.is_poll() {
-            return self
-                .outcome(if self.is_closed() { Ended::Closed(0) } else { Ended::TimedOut })
-                .map(|()| NO_TIME);
+            let closed = self.is_closed().then_some(0);
+            return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
         }
-        let manner = options.manner(&self.region);
+        let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
         let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))

@@ -30,13 +30,14 @@
 
 use std::time::Duration;
 
-use crate::atomic::Ordering::*;
+use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::{crash_point, mutant};
+use crate::directory;
 use crate::entry::{WaiterWord, claim_of, state_of};
 use crate::error::Result;
 use crate::head::{self, REGION_LOCK};
-use crate::layout::{ASLEEP, FREE, HOLDING, IDLE, LIVE, OWNER, STATE, Slot};
-use crate::lock::{Grip, has_certificate, owner_bits};
+use crate::layout::{ASLEEP, ATTACHING, DETACHING, FREE, HOLDING, IDLE, LIVE, RobustLock, STATE, Slot};
+use crate::lock::{Grip, has_certificate, names};
 use crate::offset::Space;
 use crate::sys::futex;
 use crate::sys::mark::OWNER_DIED;
@@ -64,6 +65,8 @@ pub(crate) struct Recovery {
     known: Vec<(u64, Verdict)>,
     /// A lock could not be had, so that something is still to be done for them.
     unsettled: bool,
+    /// Somebody is attaching or leaving, and may die before the bell can tell.
+    passing: bool,
     /// The verdict on each slot in the sweep under way, with the slot's generation.
     slots: Vec<(u32, Verdict)>,
 }
@@ -106,7 +109,7 @@ impl Recovery {
         }
         let awaited = dead.iter().any(|(_, verdict)| *verdict == Verdict::Rung);
         self.known = dead;
-        awaited || self.unsettled
+        awaited || self.unsettled || self.passing
     }
 
     /// Everything under locks; true if all of them could be had.
@@ -125,6 +128,7 @@ impl Recovery {
     fn judge(&mut self, thread: &Thread, ask_all: bool) {
         let space = thread.space();
         self.slots.clear();
+        self.passing = false;
         for (index, slot) in space.slots()[..space.slots_used()].iter().enumerate() {
             let state = slot.state.load(Acquire);
             let rang = bell_rang(slot);
@@ -140,6 +144,7 @@ impl Recovery {
             } else {
                 Verdict::Alive
             };
+            self.passing |= verdict == Verdict::Alive && matches!(state as u32, ATTACHING | DETACHING);
             self.slots.push(((state >> 32) as u32, verdict));
         }
     }
@@ -173,14 +178,7 @@ impl Recovery {
         if verdict == Verdict::Alive || verdict == Verdict::Rung && !marked {
             return Ok(());
         }
-        let dead = owner_bits(index, record.generation.load(Acquire));
-        for place in 0..HOLDING {
-            let offset = record.holding[place].load(Acquire);
-            if offset != 0 {
-                release_lock(thread, dead, offset, place)?;
-            }
-        }
-        Ok(())
+        release_noted(thread, index)
     }
 
     /// Passes on what a dead waiter was woken for, and takes the certainly dead off their queues.
@@ -240,28 +238,51 @@ impl Recovery {
     }
 }
 
-/// Takes a lock over from the owner `dead` and releases it, if `dead` still owns it.
-fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result<()> {
-    let space = thread.space();
-    let header = space.header();
-    if place == REGION_LOCK && Some(offset) == space.offset_of(&header.directory_lock) {
-        if header.directory_lock.load(Relaxed) & OWNER == dead {
-            thread.locker().lock(&header.directory_lock, offset, REGION_LOCK, thread.patience)?;
-            thread.locker().unlock(&header.directory_lock, REGION_LOCK);
+/// Releases every lock that a record says it holds and whose word still names it, in a generation that is gone.
+pub(crate) fn release_noted(thread: &Thread, index: u32) -> Result<()> {
+    let record = &thread.space().records()[index as usize];
+    for place in 0..HOLDING {
+        let offset = record.holding[place].load(Acquire);
+        if offset != 0 {
+            release_lock(thread, index, offset, place)?;
         }
-    } else if place == REGION_LOCK {
-        if space.head(offset).is_some_and(|head| head.lock.load(Relaxed) & OWNER == dead) {
-            drop(head::lock(thread, offset)?);
-        }
-    } else if let Some(lock) = space.robust_lock(offset)
-        && lock.word.load(Relaxed) & OWNER == dead
-    {
-        let place = thread.locker().free_place()?;
-        if thread.locker().lock(&lock.word, offset, place, thread.patience)? == Grip::OwnerDied {
-            lock.died.store(1, Relaxed);
-        }
-        thread.locker().unlock(&lock.word, place);
     }
+    Ok(())
+}
+
+/// Takes one lock over from a record that is gone, and releases it.
+fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result<()> {
+    let (space, locker) = (thread.space(), thread.locker());
+    let is_left = |word: &AtomicU32| {
+        let word = word.load(Acquire);
+        names(word, dead) && locker.owner_is_gone(word)
+    };
+    let directory = &space.header().directory_lock;
+    let (word, outcome) = if place == REGION_LOCK && Some(offset) == space.offset_of(directory) {
+        (directory, is_left(directory).then(|| directory::release(thread)))
+    } else if place == REGION_LOCK {
+        let Some(head) = space.head(offset) else { return Ok(()) };
+        (&head.lock, is_left(&head.lock).then(|| head::lock(thread, offset).map(drop)))
+    } else {
+        let Some(lock) = space.robust_lock(offset) else { return Ok(()) };
+        (&lock.word, is_left(&lock.word).then(|| release_users(thread, lock, offset)))
+    };
+    // Somebody living may have taken it over meanwhile, and keep it: then it is not the dead one's any more.
+    match outcome {
+        Some(Err(error)) if is_left(word) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A user's lock: the next owner is to learn of the death.
+fn release_users(thread: &Thread, lock: &RobustLock, offset: u64) -> Result<()> {
+    let locker = thread.locker();
+    let _inside = thread.begin()?;
+    let place = locker.free_place()?;
+    if locker.lock(&lock.word, offset, place, thread.patience)? == Grip::OwnerDied {
+        lock.died.store(1, Relaxed);
+    }
+    locker.unlock(&lock.word, place);
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub objects: Vec<(String, String, u64)>,
     /// Entries in use, those that threads keep for their next waits included, and the capacity.
     pub entries: (u32, u32),
-    /// Thread records in use, and the capacity.
+    /// Records of users' threads in use, and the capacity.
     pub threads: (u32, u32),
     /// Deaths that were cleaned up after.
     pub deaths: u64,
@@ -146,7 +146,8 @@ impl Snapshot {
                 queues.push(queue(space, format!("@{offset:#x}"), head, waiting));
             }
         }
-        let records = &space.records()[..space.records_used()];
+        let bells = space.capacity().participants as usize;
+        let records = space.records()[..space.records_used()].iter().skip(bells);
         Snapshot {
             region: space.label().to_string(),
             size: space.mapping().len() as u64,
@@ -158,7 +159,7 @@ impl Snapshot {
                 space.capacity().entries,
             ),
             threads: (
-                records.iter().filter(|record| record.owner.load(Relaxed) != 0).count() as u32,
+                records.filter(|record| record.owner.load(Relaxed) != 0).count() as u32,
                 space.capacity().threads,
             ),
             deaths: space.header().deaths.load(Relaxed),

@@ -5,15 +5,16 @@
 //! a cleaner does the latter for the dead. An id never names two participants, so a late or repeated give-back of
 //! the same id fails instead of freeing what somebody else took meanwhile: no election is needed to clean up.
 
-use std::cell::Cell;
+use std::cell::{RefCell, RefMut};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
-use crate::layout::Record;
+use crate::layout::{Entry, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
 use crate::sys::futex;
@@ -22,13 +23,54 @@ use crate::sys::mark::{Marker, OWNER_DIED};
 
 /// How many entries a thread keeps for its next waits.
 const SPARE: usize = 16;
+/// How many wakes `wake_up_sync` puts off; further ones are made at once.
+const DEFERRED: usize = 64;
 
-/// Private memory for work under a head's lock.
-pub(crate) struct Scratch {
+/// What a thread keeps in private memory.
+struct Kept {
     /// Leads to wake after the unlock.
-    pub(crate) wakes: Vec<u32>,
+    wakes: Vec<u32>,
     /// Members and their places, for a rebuild.
-    pub(crate) order: Vec<(u64, u32)>,
+    order: Vec<(u64, u32)>,
+    /// Leads whose system call is put off until [`Thread::flush`]; `None` outside of `wake_up_sync`.
+    deferred: Option<Vec<u32>>,
+    /// Entries for the next waits.
+    spare: Vec<u32>,
+}
+
+/// Held by a thread while it works on what it keeps, or holds a region lock: a second taker is a signal handler that
+/// interrupted the first, and is refused.
+pub(crate) struct Inside<'t>(RefMut<'t, Kept>);
+
+impl Inside<'_> {
+    pub(crate) fn wakes(&mut self) -> &mut Vec<u32> {
+        &mut self.0.wakes
+    }
+
+    pub(crate) fn order(&mut self) -> &mut Vec<(u64, u32)> {
+        &mut self.0.order
+    }
+
+    /// Makes, or puts off, the system calls of the wakes that were noted.
+    pub(crate) fn wake(&mut self, entries: &[Entry]) {
+        let Kept { wakes, deferred, .. } = &mut *self.0;
+        for lead in wakes.drain(..) {
+            match deferred {
+                Some(deferred) if deferred.len() < deferred.capacity() => deferred.push(lead),
+                _ => {
+                    crash_point!("wake: some woken");
+                    futex::wake(&entries[lead as usize].word);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // ORDERING: towards a signal handler on this thread: all is written before it may come in.
+        compiler_fence(SeqCst);
+    }
 }
 
 /// Waits whose thread could not leave their queues, because a living owner kept a lock for too long: the entries of
@@ -48,6 +90,7 @@ pub(crate) struct Myself {
     /// What the kernel must find in the mark word to set the bit that says the owner died.
     pub(crate) mark: u32,
     pub(crate) tid: u32,
+    pub(crate) is_bell: bool,
 }
 
 /// A thread of a participant.
@@ -56,16 +99,13 @@ pub(crate) struct Thread {
     participant: u64,
     /// How long a lock may be held by a living owner before it counts as stuck.
     pub(crate) patience: Duration,
-    /// Taken while a region lock is held: a second taker is a signal handler.
-    pub(crate) scratch: Cell<Option<Box<Scratch>>>,
-    /// Leads whose system call is put off until [`Thread::flush`]; `None` outside of `wake_up_sync`.
-    pub(crate) deferred: Cell<Option<Vec<u32>>>,
-    spare: Cell<Vec<u32>>,
+    kept: RefCell<Kept>,
     lingering: Arc<Lingering>,
 }
 
 impl Thread {
-    /// Claims a record for the calling thread, which is `myself` to the kernel.
+    /// Claims a record for the calling thread, which is `myself` to the kernel. A bell has the record that bears the
+    /// number of its slot, so that nobody can take from survivors what they need to clean up.
     pub(crate) fn claim(
         space: &Arc<Space>,
         prober: &Arc<Prober>,
@@ -74,23 +114,38 @@ impl Thread {
         patience: Duration,
         lingering: Arc<Lingering>,
     ) -> Result<Thread> {
-        let records = space.records();
+        let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
-        let index = claim_free(used, records.len(), |index| &records[index].owner, participant)
-            .ok_or_else(|| full(space, "threads", records.len()))?;
+        let index = if myself.is_bell {
+            let slot = participant as u32;
+            used.fetch_max(slot + 1, AcqRel);
+            // Whoever had it is dead: we hold the lock byte of the slot.
+            records[slot as usize].owner.store(participant, Release);
+            slot
+        } else {
+            claim_free(used, bells..records.len(), |index| &records[index].owner, participant)
+                .ok_or_else(|| full(space, "threads", records.len() - bells))?
+        };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
         let room = space.entries().len();
-        let scratch = Scratch { wakes: Vec::with_capacity(room), order: Vec::with_capacity(room) };
-        Ok(Thread {
-            locker: Locker::new(space.clone(), prober.clone(), myself.marker, index),
-            participant,
-            patience,
-            scratch: Cell::new(Some(Box::new(scratch))),
-            deferred: Cell::new(None),
-            spare: Cell::new(Vec::with_capacity(SPARE)),
-            lingering,
-        })
+        let kept = Kept {
+            wakes: Vec::with_capacity(room),
+            order: Vec::with_capacity(room),
+            deferred: None,
+            spare: Vec::with_capacity(SPARE),
+        };
+        let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
+        Ok(Thread { locker, participant, patience, kept: RefCell::new(kept), lingering })
+    }
+
+    /// Begins what no signal handler may interrupt with another call of ours.
+    pub(crate) fn begin(&self) -> Result<Inside<'_>> {
+        let reentered = |_| Error::Reentered { region: self.space().label().clone() };
+        let kept = self.kept.try_borrow_mut().map_err(reentered)?;
+        // ORDERING: towards a signal handler on this thread: it finds the door shut before anything is touched.
+        compiler_fence(SeqCst);
+        Ok(Inside(kept))
     }
 
     pub(crate) fn locker(&self) -> &Locker {
@@ -107,17 +162,15 @@ impl Thread {
 
     /// An entry of this participant that is on no queue: one kept, or a free one of the table.
     pub(crate) fn take_entry(&self) -> Result<u32> {
-        let mut spare = self.spare.take();
-        let kept = spare.pop();
-        self.spare.set(spare);
         let entries = self.space().entries();
-        if let Some(index) = kept
+        let mut inside = self.begin()?;
+        if let Some(index) = inside.0.spare.pop()
             && entries[index as usize].owner.load(Relaxed) == self.participant
         {
             return Ok(index);
         }
         let used = &self.space().header().entries_used;
-        let index = claim_free(used, entries.len(), |index| &entries[index].owner, self.participant)
+        let index = claim_free(used, 0..entries.len(), |index| &entries[index].owner, self.participant)
             .ok_or_else(|| full(self.space(), "entries", entries.len()))?;
         crash_point!("thread: entry claimed");
         Ok(index)
@@ -125,29 +178,45 @@ impl Thread {
 
     /// Keeps an entry that is on no queue for the next wait, or gives it back to the table.
     pub(crate) fn give_entry(&self, index: u32) {
-        let mut spare = self.spare.take();
-        if spare.len() < spare.capacity() {
-            spare.push(index);
-        } else {
-            self.free_entry(index);
+        match self.begin() {
+            Ok(mut inside) if inside.0.spare.len() < SPARE => inside.0.spare.push(index),
+            _ => self.free_entry(index),
         }
-        self.spare.set(spare);
     }
 
-    /// Makes the system calls that `wake_up_sync` put off.
-    pub(crate) fn flush(&self) {
-        if let Some(mut deferred) = self.deferred.take() {
-            for lead in deferred.drain(..) {
-                futex::wake(&self.space().entries()[lead as usize].word);
-            }
-            self.deferred.set(Some(deferred));
+    /// From here on system calls of wakes are put off; true if they were not before.
+    pub(crate) fn defer(&self) -> Result<bool> {
+        let mut inside = self.begin()?;
+        let begins = inside.0.deferred.is_none();
+        if begins {
+            inside.0.deferred = Some(Vec::with_capacity(DEFERRED));
         }
+        Ok(begins)
+    }
+
+    /// Makes the system calls that `wake_up_sync` put off; `ends`: and puts off no more.
+    pub(crate) fn flush_and(&self, ends: bool) {
+        let Ok(mut inside) = self.begin() else {
+            return;
+        };
+        for lead in inside.0.deferred.iter_mut().flat_map(|deferred| deferred.drain(..)) {
+            futex::wake(&self.space().entries()[lead as usize].word);
+        }
+        if ends {
+            inside.0.deferred = None;
+        }
+    }
+
+    /// Makes the system calls that `wake_up_sync` put off, before this thread sleeps or spins.
+    pub(crate) fn flush(&self) {
+        self.flush_and(false);
     }
 
     /// Leaves entries that could not leave their queues, the lead first, to the bell.
     pub(crate) fn linger(&self, entries: Vec<u32>) {
         // Not to be claimed from now on; what it holds already is passed on when the lock can be had.
         WaiterWord(&self.space().entries()[entries[0] as usize].word).gone();
+        let _inside = self.begin();
         self.lingering.list().push(entries);
     }
 
@@ -159,15 +228,21 @@ impl Thread {
             Relaxed,
         );
     }
+}
 
-    /// Gives everything back: the thread ends while its participant lives on. Not for forked children.
-    pub(crate) fn release(&self) {
-        for index in self.spare.take() {
+/// The thread ends, or its participant leaves: what it kept is given back. A forked child's copy gives back nothing.
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if self.locker.is_forked() {
+            return;
+        }
+        for index in std::mem::take(&mut self.kept.get_mut().spare) {
             self.free_entry(index);
         }
         let record = &self.space().records()[self.locker.record() as usize];
         if self.locker.holds_any() {
             // A guard was forgotten: whoever wants the lock learns that its owner is no more.
+            self.locker.abandon();
             record.mark.fetch_or(OWNER_DIED, Release);
             return;
         }
@@ -176,12 +251,15 @@ impl Thread {
 }
 
 /// Makes a record the calling thread's. The generation comes first: from then on every old lock word is out of date.
+/// What a bell's record says that it holds is kept: nobody may have cleaned up after the bell that had it before.
 fn prepare(record: &Record, myself: &Myself) {
     if !mutant("generation not bumped") {
         record.generation.fetch_add(1, Release);
     }
-    for place in &record.holding {
-        place.store(0, Relaxed);
+    if !myself.is_bell {
+        for place in &record.holding {
+            place.store(0, Relaxed);
+        }
     }
     record.tid.store(myself.tid, Relaxed);
     // ORDERING: a reader that sees the new mark sees the new generation.
@@ -191,11 +269,11 @@ fn prepare(record: &Record, myself: &Myself) {
 /// Takes the first free element of a table, noting the largest index ever used.
 fn claim_free<'a>(
     used: &AtomicU32,
-    count: usize,
+    places: Range<usize>,
     owner: impl Fn(usize) -> &'a AtomicU64,
     participant: u64,
 ) -> Option<u32> {
-    for index in 0..count {
+    for index in places {
         let owner = owner(index);
         if owner.load(Relaxed) == 0 {
             // Before the claim, so that a cleaner who reads `used` after our death finds what we claimed.

@@ -162,7 +162,8 @@ pub(crate) fn wait(
     }
     let enrolled = match enrol(thread, spots, manner.label, false)? {
         Ok(enrolled) => enrolled,
-        Err(refused) => return Ok(refused),
+        // It may have been closed after the condition became true, which beats it.
+        Err(refused) => return Ok(evaluate().map_or(refused, Ended::Fired)),
     };
     crash_point!("wait: enrolled");
     let ended = wait_enrolled(&enrolled, manner, around, evaluate);
@@ -170,6 +171,15 @@ pub(crate) fn wait(
         enrolled.finish(Some(at));
     }
     ended
+}
+
+/// The end of a wait with no time to sleep, whose condition was false. A queue may have been closed after the condition
+/// became true, which beats it.
+pub(crate) fn poll(closed: Option<usize>, evaluate: &mut dyn FnMut() -> Option<usize>) -> Ended {
+    match closed {
+        Some(at) => evaluate().map_or(Ended::Closed(at), Ended::Fired),
+        None => Ended::TimedOut,
+    }
 }
 
 /// Evaluates without being enrolled for as long as `manner.spin` says, but not past sleepers who came first.
@@ -354,7 +364,7 @@ fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
     let word = enrolled.word();
     let wakes = enrolled.wakes();
     // Spread over a quarter of the tick, so that waiters do not all look around at once.
-    let tick = manner.tick.map(|tick| tick + tick / 16 * (thread.locker().record() % 4));
+    let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
     let tick = tick.and_then(Deadline::after);
     let until = earlier(manner.deadline, tick);
     let outcome = match manner.signals {

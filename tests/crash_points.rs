@@ -167,7 +167,7 @@ fn after(world: &World, survivors: Survivors, name: &Name, what: &str) {
     // Who dies while attaching or detaching is announced by nobody; the next to attach cleans up.
     drop(World::open(&name.0));
     // Its own: no entry, two threads (this one and the bell), one participant.
-    nothing_leaked(&world.region, (0, 2, 1), what);
+    nothing_leaked(&world.region, (0, 1, 1), what);
 }
 
 fn create(crash: &str, among_others: bool, what: &str) {

@@ -100,10 +100,6 @@ impl BellThread {
     pub(crate) fn forget(self) {
         mem::forget(self);
     }
-
-    pub(crate) fn is_finished(&self) -> bool {
-        self.handle.is_finished()
-    }
 }
 
 /// What the spawner and the thread agree on: whoever changes STARTING first decides.
@@ -279,7 +275,8 @@ impl RobustList {
     /// Leaves in peace: the words first, so that a kill in between finds either the list or nothing to announce.
     fn leave(self, mapping: &Mapping, life: &LifeWords) {
         for word in life.of(mapping) {
-            word.store(0, Ordering::Release);
+            // Not blindly: if our slot was given away, these are another's by now.
+            let _ = word.compare_exchange(Marker::mark_value(), 0, Ordering::Release, Ordering::Relaxed);
             futex::wake(word);
         }
         if set_robust_list(self.before).is_ok() {

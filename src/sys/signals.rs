@@ -21,19 +21,19 @@ pub(crate) struct Blocked {
     _not_send: PhantomData<*const ()>,
 }
 
-/// Blocks every signal but the wanted ones and the thread's own faults.
+/// Blocks every signal but the wanted ones and the thread's own faults. What was blocked before stays so.
 pub(crate) fn block_all_but(wanted: &[i32]) -> Blocked {
     let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `sigfillset` initialises the whole set. `sigdelset` and `pthread_sigmask` then get valid sets; they
-    // fail only for signal numbers and modes that do not exist, and SIG_SETMASK does.
+    // fail only for signal numbers and modes that do not exist, and SIG_BLOCK does.
     unsafe {
         libc::sigfillset(mask.as_mut_ptr());
         for signal in FAULTS.iter().chain(wanted) {
             libc::sigdelset(mask.as_mut_ptr(), *signal);
         }
         libc::sigemptyset(before.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, mask.as_ptr(), before.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, mask.as_ptr(), before.as_mut_ptr());
         Blocked { before: before.assume_init(), _not_send: PhantomData }
     }
 }
