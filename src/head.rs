@@ -25,7 +25,7 @@ use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, OPEN, PERSISTENT, PRIORITY, QueueHead, STATE};
-use crate::list::{Broken, List};
+use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::sys::futex;
 use crate::thread::{Scratch, Thread};
@@ -186,19 +186,21 @@ impl LockedHead<'_> {
         // Entries that a rotation moves behind this place were already visited.
         let end = rank_and_ticket(EXCLUSIVE, self.head().tickets.load(Relaxed));
         let (mut next, mut seen) = (self.list.first(), None);
-        let mut mended = false;
+        let (mut mended, mut hops) = (false, 0);
         while woken.exclusive < wake.count {
             let index = match next {
                 Ok(None) => break,
-                Ok(Some(index)) => index,
-                Err(_) if mended => break,
-                Err(broken) => {
-                    mended = true;
-                    self.mend(Err(broken));
+                Ok(Some(index)) if hops < self.list.used => index,
+                // A link that leads elsewhere, or a circle: met again at once, it is a peer's work.
+                _ if mended => break,
+                broken => {
+                    (mended, hops) = (true, 0);
+                    self.mend(broken.and(Err(ENDLESS)));
                     next = self.list.first();
                     continue;
                 }
             };
+            hops += 1;
             next = self.list.after(index);
             let order = self.entry(index).order.load(Relaxed);
             if order >= end {
@@ -399,3 +401,6 @@ fn rank_and_ticket(flags: u32, ticket: u64) -> u64 {
         2 << 62 | ticket & TICKET
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
