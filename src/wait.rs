@@ -88,6 +88,23 @@ pub(crate) trait AroundSleep {
 pub(crate) struct JustSleep;
 impl AroundSleep for JustSleep {}
 
+/// A closure on either side.
+pub(crate) struct Commands<B, A> {
+    pub(crate) before: B,
+    pub(crate) after: A,
+}
+
+impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
+    fn before(&mut self) {
+        (self.before)();
+    }
+
+    fn after(&mut self) -> Result<()> {
+        (self.after)();
+        Ok(())
+    }
+}
+
 /// An interrupt that is kept until a wait returns it, and the lead of the wait that listens.
 #[derive(Default)]
 pub(crate) struct InterruptWord {
