@@ -395,7 +395,9 @@ fn block(signals: Signals) -> Option<crate::sys::signals::Blocked> {
 }
 
 #[cfg(loom)]
-fn block(_signals: Signals) {}
+fn block(_signals: Signals) -> Option<()> {
+    None
+}
 
 /// While this lives, an interrupt reaches the wait.
 struct Listening<'a>(Option<&'a InterruptWord>);

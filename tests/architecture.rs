@@ -169,8 +169,12 @@ fn unsafe_code_is_fenced_and_proved() {
             }
             assert!(fence.iter().any(|place| file.starts_with(place)), "{file}:{}: unsafe", at + 1);
             if code.contains("unsafe {") || code.contains("unsafe impl") {
-                let proof = lines[at.saturating_sub(8)..=at].iter().any(|line| line.contains("SAFETY:"));
-                assert!(proof, "{file}:{}: no SAFETY comment", at + 1);
+                let above = lines[..=at].iter().rev().take_while(|line| !line.trim().is_empty());
+                assert!(
+                    above.take(9).any(|line| line.contains("SAFETY:")),
+                    "{file}:{}: no SAFETY comment",
+                    at + 1
+                );
             }
         }
     }
