@@ -25,7 +25,7 @@ use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, OPEN, PERSISTENT, PRIORITY, QueueHead, STATE};
-use crate::list::{Broken, List};
+use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::thread::{Inside, Thread};
 
@@ -172,28 +172,30 @@ impl LockedHead<'_> {
         let mut woken = Woken::default();
         // Entries that a rotation moves behind this place were already visited.
         let end = rank_and_ticket(EXCLUSIVE, self.head().tickets.load(Relaxed));
-        let (mut next, mut seen, mut mended) = (self.list.first(), None, false);
-        // Twice the table is more than any list needs, and an end where a peer forges links as fast as we mend them.
-        for _ in 0..2 * self.list.entries.len() {
+        let (mut next, mut seen) = (self.list.first(), None);
+        let (mut mended, mut hops) = (false, 0);
+        while woken.exclusive < wake.count {
             let index = match next {
-                Ok(Some(index)) if woken.exclusive < wake.count => index,
-                Err(broken) if !mended => {
-                    mended = true;
-                    self.mend(Err(broken));
+                Ok(None) => break,
+                Ok(Some(index)) if hops < self.list.used => index,
+                // A link that leads elsewhere, or a circle: met again at once, it is a peer's work.
+                _ if mended => break,
+                broken => {
+                    (mended, hops) = (true, 0);
+                    self.mend(broken.and(Err(ENDLESS)));
                     next = self.list.first();
                     continue;
                 }
-                _ => break,
             };
-            let order = self.entry(index).order.load(Relaxed);
+            hops += 1;
             next = self.list.after(index);
+            let order = self.entry(index).order.load(Relaxed);
             if order >= end {
                 break;
-            } else if seen.is_none_or(|seen| order > seen) {
+            }
+            if seen.is_none_or(|seen| order > seen) {
                 seen = Some(order);
                 self.offer(index, wake, &mut woken);
-            } else if !mended {
-                next = Err(Broken { law: "sorted by order", value: index });
             }
         }
         let head = self.head();
@@ -372,3 +374,6 @@ fn rank_and_ticket(flags: u32, ticket: u64) -> u64 {
         2 << 62 | ticket & TICKET
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -37,13 +37,13 @@ compile_error!("waitqueue is built on Linux futexes, file locks and robust lists
 // The core, in this order: a file uses only files above it.
 mod error;
 mod atomic;
-mod crash;
 mod sys;
+mod crash;
 mod layout;
 mod offset;
-mod entry;
-mod list;
 mod lock;
+mod list;
+mod entry;
 mod thread;
 mod head;
 mod enrolled;

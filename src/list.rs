@@ -22,6 +22,9 @@ pub(crate) struct Broken {
     pub(crate) value: u32,
 }
 
+/// More links than entries.
+pub(crate) const ENDLESS: Broken = Broken { law: "the list ends", value: 0 };
+
 pub(crate) struct List<'a> {
     pub(crate) entries: &'a [Entry],
     /// How many of them may have members: those behind were never used.
@@ -56,7 +59,7 @@ impl<'a> List<'a> {
                 }
             }
         }
-        Err(Broken { law: "the list ends", value: index })
+        Err(ENDLESS)
     }
 
     /// Takes an entry out. Its neighbours must agree that it is there.
@@ -112,7 +115,7 @@ impl<'a> List<'a> {
             let entry = &self.entries[index as usize];
             count += 1;
             if count as usize > self.entries.len() {
-                return Err(Broken { law: "the list ends", value: index });
+                return Err(ENDLESS);
             }
             if self.follow(&entry.prev)? != before {
                 return Err(Broken { law: "neighbours point at each other", value: index });

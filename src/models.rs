@@ -14,7 +14,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --lib -p waitqueue models
 //! ```
 //!
-//! Bounds: [`PREEMPTIONS`] for each model, which is what finds every twin; raise it with `LOOM_MAX_PREEMPTIONS`.
+//! Bounds: the number beside each model is how often the scheduler may take a thread's turn away: at most 2 in models of
+//! four threads, 3 of three, 4 and more of two. Two find every twin. `LOOM_MAX_PREEMPTIONS` overrides them all.
 
 mod leaving;
 mod lock;
@@ -39,10 +40,7 @@ use crate::sys::mark::Marker;
 use crate::thread::{Myself, Thread};
 use crate::wait::{self, Ended, InterruptWord, JustSleep, Manner, Signals};
 
-/// How often the scheduler may take a thread's turn away from it, for models that say nothing else.
-const PREEMPTIONS: usize = 2;
-
-/// Explores a model.
+/// Explores a model; the scheduler may take a thread's turn away so many times.
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
@@ -202,7 +200,7 @@ fn let_time_pass(space: &Space, lead: usize) {
 
 #[test]
 fn a_futex_wakes_its_own_word_only() {
-    explore(PREEMPTIONS, || {
+    explore(5, || {
         let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let shared = words.clone();
         let sleeper = loom::thread::spawn(move || {

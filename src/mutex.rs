@@ -1,5 +1,6 @@
 //! The robust lock for users' data: the same lock that guards heads, with the memory of a death kept beside it.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::lock::Grip;
 use crate::offset::Ref;
 use crate::region::Region;
 use crate::thread::Thread;
+use crate::wait::AroundSleep;
 
 /// A robust lock in a region, for data that atomics alone cannot keep consistent.
 ///
@@ -44,6 +46,19 @@ pub trait Relock {
     ///
     /// Whatever keeps the lock from being had; the wait ends with that error.
     fn retake(&mut self) -> Result<()>;
+}
+
+/// Released over each sleep; lent in turn to the condition and to the sleep.
+pub(crate) struct Unlocked<'a, 'g, G>(pub(crate) &'a RefCell<&'g mut G>);
+
+impl<G: Relock> AroundSleep for Unlocked<'_, '_, G> {
+    fn before(&mut self) {
+        self.0.borrow_mut().release();
+    }
+
+    fn after(&mut self) -> Result<()> {
+        self.0.borrow_mut().retake()
+    }
 }
 
 impl Lock {

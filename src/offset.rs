@@ -306,15 +306,14 @@ mod model {
 
     impl Space {
         pub(crate) fn new(threads: u32, entries: u32, heads: u32) -> Space {
-            let space = Space {
+            Space {
                 header: Header::default(),
                 records: (0..threads).map(|_| Record::default()).collect(),
                 entries: (0..entries).map(|_| Entry::default()).collect(),
                 heads: (0..heads).map(|_| QueueHead::default()).collect(),
                 label: "model".into(),
                 capacity: Capacity { participants: 0, threads, entries, objects: 1, memory: 4096 },
-            };
-            space
+            }
         }
 
         pub(crate) fn label(&self) -> &Label {

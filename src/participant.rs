@@ -443,7 +443,7 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
         }
     })?;
     crash_point!("attach: bell started");
-    let lost = || Error::System { region: mapping.label().clone(), call: "clone", errno: libc::EAGAIN };
+    let lost = || Error::system(mapping.label(), "clone", process::NO_MORE);
     match answer.recv().unwrap_or_else(|_| Err(lost())) {
         Ok(()) => Ok(bell),
         Err(error) => {

@@ -11,13 +11,13 @@ use crate::enrolled::Spot;
 use crate::error::{Error, Label, Result};
 use crate::head::{self, Woken};
 use crate::layout::{CLOSED, QueueHead};
-use crate::mutex::Relock;
+use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
 use crate::options::{WaitOptions, WakeOptions, class};
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
 use crate::thread::Thread;
-use crate::wait::{self, AroundSleep, Ended, JustSleep};
+use crate::wait::{self, AroundSleep, Commands, Ended, JustSleep};
 
 /// A wait queue in a region: where processes sleep until others have changed something.
 ///
@@ -193,7 +193,6 @@ impl Queue {
         guard: &mut G,
         mut condition: impl FnMut(&mut G) -> bool,
     ) -> Result<()> {
-        // Lent in turn to the condition and to the sleep.
         let guard = RefCell::new(guard);
         self.wait_around(options, &mut Unlocked(&guard), || condition(&mut guard.borrow_mut()))
     }
@@ -472,34 +471,6 @@ const NO_TIME: Duration = Duration::from_nanos(1);
 /// What is left at a deadline that the condition beat: never nothing.
 pub(crate) fn left_at_least(deadline: crate::sys::clock::Deadline) -> Duration {
     deadline.remaining().max(NO_TIME)
-}
-
-struct Commands<B, A> {
-    before: B,
-    after: A,
-}
-
-impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
-    fn before(&mut self) {
-        (self.before)();
-    }
-
-    fn after(&mut self) -> Result<()> {
-        (self.after)();
-        Ok(())
-    }
-}
-
-struct Unlocked<'a, 'g, G>(&'a RefCell<&'g mut G>);
-
-impl<G: Relock> AroundSleep for Unlocked<'_, '_, G> {
-    fn before(&mut self) {
-        self.0.borrow_mut().release();
-    }
-
-    fn after(&mut self) -> Result<()> {
-        self.0.borrow_mut().retake()
-    }
 }
 
 impl fmt::Debug for Queue {

@@ -88,6 +88,23 @@ pub(crate) trait AroundSleep {
 pub(crate) struct JustSleep;
 impl AroundSleep for JustSleep {}
 
+/// A closure on either side.
+pub(crate) struct Commands<B, A> {
+    pub(crate) before: B,
+    pub(crate) after: A,
+}
+
+impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
+    fn before(&mut self) {
+        (self.before)();
+    }
+
+    fn after(&mut self) -> Result<()> {
+        (self.after)();
+        Ok(())
+    }
+}
+
 /// An interrupt that is kept until a wait returns it, and the lead of the wait that listens.
 #[derive(Default)]
 pub(crate) struct InterruptWord {
@@ -388,7 +405,9 @@ fn block(signals: Signals) -> Option<crate::sys::signals::Blocked> {
 }
 
 #[cfg(loom)]
-fn block(_signals: Signals) {}
+fn block(_signals: Signals) -> Option<()> {
+    None
+}
 
 /// While this lives, an interrupt reaches the wait.
 struct Listening<'a>(Option<&'a InterruptWord>);

@@ -13,7 +13,12 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
         find(&here, &mut files)?;
     }
     for path in paths {
-        let found = if path.is_dir() { find(path, &mut files) } else { Ok(files.push(path.clone())) };
+        let found = if path.is_dir() {
+            find(path, &mut files)
+        } else {
+            files.push(path.clone());
+            Ok(())
+        };
         found.map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let read =

@@ -109,16 +109,16 @@ fn close(flags: u32, waiters: u32) -> impl Fn() + Send + Sync + 'static {
 }
 
 models! {
-    a_timed_out_claim_is_passed_on(2) = timeout_and_wake,
+    a_timed_out_claim_is_passed_on(3) = timeout_and_wake,
         twin_claim_of_a_leaver_not_passed_on: "claim of a leaver not passed on" => STUCK;
-    a_claim_beats_a_timeout(3) = timeout_without_condition;
-    a_dropped_claim_is_passed_on(2) = drop_while_claimed,
+    a_claim_beats_a_timeout(5) = timeout_without_condition;
+    a_dropped_claim_is_passed_on(3) = drop_while_claimed,
         twin_claim_of_a_guard_not_passed_on: "claim of a leaver not passed on" => STUCK;
-    a_claim_beats_an_interrupt(3) = interrupt_and_wake,
+    a_claim_beats_an_interrupt(5) = interrupt_and_wake,
         twin_no_fence_in_listen: "no fence in listen" => STUCK,
         twin_no_fence_in_interrupt: "no fence in interrupt" => STUCK;
-    an_interrupt_reaches_a_condition(4) = interrupt_of_a_condition;
-    a_close_reaches_a_waiter(4) = close(0, 1),
+    an_interrupt_reaches_a_condition(6) = interrupt_of_a_condition;
+    a_close_reaches_a_waiter(5) = close(0, 1),
         twin_close_without_look: "close without look" => STUCK;
-    a_close_reaches_two_exclusive_waiters(2) = close(EXCLUSIVE, 2);
+    a_close_reaches_two_exclusive_waiters(3) = close(EXCLUSIVE, 2);
 }

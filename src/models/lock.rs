@@ -111,13 +111,13 @@ fn two_newcomers() {
 }
 
 models! {
-    two_threads_exclude_each_other(3) = adders(2, 2),
+    two_threads_exclude_each_other(5) = adders(2, 2),
         twin_lock_without_acquire: "lock without acquire" => RACE,
         twin_unlock_without_release: "unlock without release" => RACE;
-    three_threads_exclude_each_other(2) = adders(3, 1),
+    three_threads_exclude_each_other(3) = adders(3, 1),
         twin_owner_read_without_acquire: "owner read without acquire" => RACE;
-    of_two_heirs_one_repairs(3) = two_heirs;
-    an_heir_wakes_who_slept_before_him(3) = heir_wakes_the_sleeper,
+    of_two_heirs_one_repairs(4) = two_heirs;
+    an_heir_wakes_who_slept_before_him(4) = heir_wakes_the_sleeper,
         twin_take_over_drops_waiters: "take-over drops waiters" => STUCK;
-    newcomers_share_nothing(3) = two_newcomers;
+    newcomers_share_nothing(5) = two_newcomers;
 }

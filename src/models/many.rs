@@ -50,9 +50,8 @@ fn sibling(take_either: fn(Thread, &Items, &Items)) -> impl Fn() + Send + Sync +
         a.put();
         wake(&waker, 0, 1);
         either.join().unwrap();
-        if !a.take() {
-            // `either` took that of queue 0, so the other one is still there or taken by whom it is for.
-        } else {
+        if a.take() {
+            // `either` took the item that the other one waits for.
             b.put();
             wake(&waker, 1, 1);
         }
@@ -84,11 +83,11 @@ fn twice() {
 }
 
 models! {
-    a_sibling_claim_is_passed_on(2) = sibling(take_either),
+    a_sibling_claim_is_passed_on(3) = sibling(take_either),
         twin_sibling_claim_not_passed_on: "sibling claim not passed on" => STUCK,
         twin_claim_not_handed_on: "claim not handed on" => STUCK,
         twin_claim_without_its_key: "claim without its key" => STUCK;
-    a_set_passes_on_what_it_did_not_use(2) = sibling(take_either_by_set),
+    a_set_passes_on_what_it_did_not_use(3) = sibling(take_either_by_set),
         twin_set_keeps_sibling_claim: "claim not handed on" => STUCK;
-    the_same_queue_twice(1) = twice;
+    the_same_queue_twice(2) = twice;
 }

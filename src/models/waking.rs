@@ -86,17 +86,17 @@ fn put_off() {
 }
 
 models! {
-    a_waker_and_a_waiter(4) = takers(0, 1, &[1]),
+    a_waker_and_a_waiter(6) = takers(0, 1, &[1]),
         twin_no_fence_a: "no fence A" => STUCK,
         twin_no_fence_b: "no fence B" => STUCK,
         twin_commit_by_store: "commit by store" => STUCK;
-    a_waker_and_an_exclusive_waiter(4) = takers(EXCLUSIVE, 1, &[1]),
+    a_waker_and_an_exclusive_waiter(6) = takers(EXCLUSIVE, 1, &[1]),
         twin_no_look_for_the_awake: "no look for the awake" => STUCK,
         twin_claim_of_an_evaluating_waiter: "claim of an evaluating waiter" => STUCK;
-    two_wakes_for_two_exclusive_waiters(2) = takers(EXCLUSIVE, 2, &[2]);
-    two_wakers_and_two_exclusive_waiters(1) = takers(EXCLUSIVE, 2, &[1, 1]);
-    two_wakers_and_two_waiters(1) = takers(0, 2, &[1, 1]);
-    a_wait_without_condition(3) = woken_waits(1, 1);
-    two_waits_without_condition(2) = woken_waits(2, 1);
-    a_wake_put_off(2) = put_off;
+    two_wakes_for_two_exclusive_waiters(3) = takers(EXCLUSIVE, 2, &[2]);
+    two_wakers_and_two_exclusive_waiters(2) = takers(EXCLUSIVE, 2, &[1, 1]);
+    two_wakers_and_two_waiters(2) = takers(0, 2, &[1, 1]);
+    a_wait_without_condition(5) = woken_waits(1, 1);
+    two_waits_without_condition(3) = woken_waits(2, 1);
+    a_wake_put_off(5) = put_off;
 }

@@ -1,6 +1,9 @@
 //! Who we are to the kernel: numbers of our own namespace, for display and for the kernel itself. No decision about
 //! others rests on them.
 
+/// The error number of a thread that could not be started.
+pub(crate) const NO_MORE: i32 = libc::EAGAIN;
+
 /// Of this process.
 pub(crate) fn process_id() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get().cast_unsigned()
