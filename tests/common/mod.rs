@@ -170,6 +170,10 @@ impl Child {
         let _ = self.process.wait();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it is our child").is_some()
+    }
+
     /// Waits until it ends by itself.
     pub fn end(&mut self) -> ExitStatus {
         let start = Instant::now();
