@@ -150,6 +150,7 @@ impl Locker {
             } else if seen & OWNER == self.me {
                 return Err(Error::Reentered { region: self.space.label().clone() });
             } else if self.owner_is_gone(seen) {
+                crash_point!("lock: owner gone, not taken over");
                 let waiters = if mutant("take-over drops waiters") { 0 } else { seen & WAITERS };
                 if word.compare_exchange(seen, self.me | waiters, taking(), Relaxed).is_ok() {
                     crash_point!("lock: taken over, not repaired");
