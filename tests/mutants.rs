@@ -318,7 +318,7 @@ fn record_reused() {
     let mut second = Child::start("holder", &[&name.0, "keeps"]);
     second.expect("locked");
     contender.signal(libc::SIGCONT);
-    assert!(contender.is_silent_for(Duration::from_millis(500)), "two owners of one lock");
+    assert!(contender.is_silent_for(NOTICED / 2), "two owners of one lock");
 }
 
 /// One thread of a living process dies with a lock.

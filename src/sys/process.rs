@@ -16,4 +16,6 @@ pub(crate) fn thread_id() -> u32 {
 pub(crate) fn end_here(for_good: bool) {
     use rustix::process::{Signal, getpid, kill_process};
     let _ = kill_process(getpid(), if for_good { Signal::KILL } else { Signal::STOP });
+    // (A stop may reach another thread first, and this one some microseconds later.)
+    std::thread::sleep(std::time::Duration::from_millis(50));
 }
