@@ -282,15 +282,21 @@ fn lock_holder_dies() {
 fn holder(args: &[String]) {
     let world = World::open(&args[0]);
     let dies = args[1] == "dies";
+    let (locked, locks) = channel();
     std::thread::spawn(move || {
         std::mem::forget(world.lock.lock().unwrap());
-        common::say("locked");
+        // SAFETY: a number.
+        locked.send(unsafe { libc::gettid() }).unwrap();
         if dies {
             // SAFETY: this thread alone ends, as if it were killed; nobody joins it.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         }
         std::thread::sleep(common::LIMIT);
     });
+    let thread = format!("/proc/self/task/{}", locks.recv().unwrap());
+    // Whoever looked before its end would leave a trace in the lock.
+    common::until("the thread's end", || !dies || !std::path::Path::new(&thread).exists());
+    common::say("locked");
     common::listen();
 }
 
