@@ -14,7 +14,7 @@ use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
 use crate::layout::Record;
-use crate::lock::Locker;
+use crate::lock::{Locker, is_dead};
 use crate::offset::Space;
 use crate::sys::futex;
 use crate::sys::lease::Prober;
@@ -77,6 +77,7 @@ impl Thread {
         let records = space.records();
         let used = &space.header().records_used;
         let index = claim_free(used, records.len(), |index| &records[index].owner, participant)
+            .or_else(|| claim_dead(space, prober, participant))
             .ok_or_else(|| full(space, "threads", records.len()))?;
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
@@ -208,6 +209,20 @@ fn claim_free<'a>(
         }
     }
     None
+}
+
+/// Takes the record of a certainly dead thread: nobody can clean up who has none, and who attaches to a region whose
+/// former participants all died has none. Only one that names no lock, since the old name frees what it held.
+fn claim_dead(space: &Space, prober: &Prober, participant: u64) -> Option<u32> {
+    let records = &space.records()[..space.records_used()];
+    let claim = |record: &Record| {
+        let owner = record.owner.load(Acquire);
+        owner != 0
+            && is_dead(space, prober, owner)
+            && record.holding.iter().all(|place| place.load(Relaxed) == 0)
+            && record.owner.compare_exchange(owner, participant, AcqRel, Relaxed).is_ok()
+    };
+    records.iter().position(claim).map(|index| index as u32)
 }
 
 fn full(space: &Space, what: &'static str, capacity: usize) -> Error {
