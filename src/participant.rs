@@ -42,6 +42,9 @@ const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a call tries to start a bell again that something killed.
+const REVIVALS: u32 = 5;
+
 /// The generation's half of a slot's state, and of a participant's id.
 const GENERATION: u64 = !(u32::MAX as u64);
 
@@ -65,6 +68,8 @@ pub(crate) struct Member {
     /// Set when it leaves: the bell stops, and threads let go of what they keep.
     left: AtomicBool,
     lingering: Arc<Lingering>,
+    /// The bell's thread record plus one, which it cannot give back itself when it is killed alone.
+    bell_record: AtomicU32,
 }
 
 pub(crate) struct Participant {
@@ -98,7 +103,16 @@ impl Participant {
         let prober = Arc::new(Prober::new(space.mapping())?);
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, lingering) = (AtomicBool::new(false), Arc::default());
-        let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
+        let member = Arc::new(Member {
+            space,
+            settings,
+            id,
+            prober,
+            epoch,
+            left,
+            lingering,
+            bell_record: AtomicU32::new(0),
+        });
         // A taken-over slot's last owner may be owed a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
             Ok(bell) => Ok(Participant { member, bell: Mutex::new(Some(bell)), _lease: lease }),
@@ -123,16 +137,27 @@ impl Participant {
         self.member.thread()
     }
 
-    /// Starts the bell again after something killed that one thread.
+    /// Starts the bell again after something killed that one thread: a filter of system calls can do that.
     fn revive(&self) {
         let mut bell = lock(&self.bell);
-        if bell.as_ref().is_some_and(|bell| bell.is_finished()) {
-            if let Some(dead) = bell.take() {
-                dead.join();
-            }
-            // If it cannot be started now, the next call tries again; until then we look half dead, and live.
-            *bell = start_bell(&self.member, false).ok();
+        // Other threads may have done so meanwhile; a new bell's life words are unmarked.
+        if !bell_rang(self.member.slot()) {
+            return;
         }
+        // The mark says that the thread is no more. Libc was not told: asked, it says that the thread still runs.
+        if let Some(dead) = bell.take() {
+            dead.abandon();
+        }
+        self.member.give_bell_record();
+        for _ in 0..REVIVALS {
+            *bell = start_bell(&self.member, false).ok();
+            if bell.is_some() {
+                return;
+            }
+            // Its lock byte is free only when its descriptors are closed, some microseconds after the mark.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // The next call tries again; until then we look half dead, and live.
     }
 }
 
@@ -142,7 +167,7 @@ impl Drop for Participant {
         let member = &self.member;
         if !member.is_current() {
             if let Some(bell) = bell {
-                bell.forget();
+                bell.abandon();
             }
             return;
         }
@@ -160,7 +185,7 @@ impl Drop for Participant {
         member.left.store(true, Release);
         member.ring_doorbell();
         if let Some(bell) = bell {
-            bell.join();
+            if bell_rang(slot) { bell.abandon() } else { bell.join() }
         }
         crash_point!("detach: bell stopped");
         let _ = THREADS.try_with(|threads| {
@@ -268,6 +293,16 @@ impl Member {
             if owner.load(Relaxed) == self.id {
                 let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
             }
+        }
+    }
+
+    /// Gives back the record of a bell that was killed alone, unless it held a lock: others need it to see that.
+    fn give_bell_record(&self) {
+        let index = self.bell_record.swap(0, Relaxed).checked_sub(1);
+        if let Some(record) = index.and_then(|index| self.space.records().get(index as usize))
+            && record.holding.iter().all(|place| place.load(Relaxed) == 0)
+        {
+            let _ = record.owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
         }
     }
 
@@ -409,6 +444,7 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
     let bell = bell::spawn(mapping.clone(), life, byte, move |context: &BellContext| {
         match shared.claim_thread(context.prober(), PATIENCE) {
             Ok(thread) => {
+                shared.bell_record.store(thread.locker().record() + 1, Relaxed);
                 let recovery = shared.go_live(&thread, ring);
                 let _ = ready.send(Ok(()));
                 shared.keep_watch(&thread, recovery);
