@@ -2,6 +2,7 @@
 //!
 //! `crash_point!("lock: taken")` is where a debug build with the feature `fault_injection` kills itself when
 //! the environment says `WAITQUEUE_CRASH=lock: taken` (or `…@3` for the third time it gets there).
+//! With `WAITQUEUE_STOP` instead it stops there (SIGSTOP), so that a test can let others act in between.
 //! `mutant("no fence A")` is true where the environment says `WAITQUEUE_MUTANT=no fence A`; every such step is
 //! one that the promises rest on, and a test shows that leaving it out is noticed.
 //!
@@ -13,25 +14,27 @@ pub(crate) mod active {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    /// The crash point asked for, and how often it is to be passed before.
-    fn wanted() -> &'static Option<(String, u32)> {
-        static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    /// The crash point asked for, at which pass, and whether to die there (or else stop).
+    fn wanted() -> &'static Option<(String, u32, bool)> {
+        static WANTED: OnceLock<Option<(String, u32, bool)>> = OnceLock::new();
         WANTED.get_or_init(|| {
-            let text = std::env::var("WAITQUEUE_CRASH").ok()?;
+            let asked = |variable| std::env::var(variable).ok();
+            let kill = asked("WAITQUEUE_CRASH").map(|text| (text, true));
+            let (text, for_good) = kill.or_else(|| Some((asked("WAITQUEUE_STOP")?, false)))?;
             match text.rsplit_once('@') {
-                Some((name, nth)) => Some((name.to_owned(), nth.parse().ok()?)),
-                None => Some((text, 1)),
+                Some((name, nth)) => Some((name.to_owned(), nth.parse().ok()?, for_good)),
+                None => Some((text, 1, for_good)),
             }
         })
     }
 
     pub(crate) fn crash_point(name: &str) {
         static HITS: AtomicU32 = AtomicU32::new(0);
-        if let Some((point, nth)) = wanted()
+        if let Some((point, nth, for_good)) = wanted()
             && point == name
             && HITS.fetch_add(1, Relaxed) + 1 == *nth
         {
-            crate::sys::process::kill_myself();
+            crate::sys::process::end_here(*for_good);
         }
     }
 

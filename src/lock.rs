@@ -151,6 +151,9 @@ impl Locker {
             let is_free = seen & OWNER == 0;
             let is_left = !is_free && spins == 0 && self.owner_is_gone(seen);
             if is_free || is_left {
+                if is_left {
+                    crash_point!("lock: owner gone, not taken over");
+                }
                 let waiters = if mutant("take-over drops waiters") { 0 } else { seen & WAITERS };
                 if word.compare_exchange(seen, self.me | waiters, taking(), Relaxed).is_ok() {
                     if is_free {

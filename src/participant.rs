@@ -44,6 +44,8 @@ const BLIND_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long a bell that something killed is left dead at least.
 const REVIVAL: Duration = Duration::from_millis(10);
+/// How often a call tries to start it again.
+const REVIVALS: u32 = 5;
 
 /// The generation's half of a slot's state, and of a participant's id.
 const GENERATION: u64 = !(u32::MAX as u64);
@@ -142,11 +144,18 @@ impl Participant {
             return;
         }
         if let Some(dead) = bell.thread.take() {
-            dead.forget();
+            dead.abandon();
         }
         bell.started = Instant::now();
         // If it fails we look half dead, and live; a later call tries again.
-        bell.thread = start_bell(&self.member, false).ok();
+        for _ in 0..REVIVALS {
+            bell.thread = start_bell(&self.member, false).ok();
+            if bell.thread.is_some() {
+                return;
+            }
+            // The dead one's lock byte is free when its descriptors are closed, some microseconds after the mark.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -156,7 +165,7 @@ impl Drop for Participant {
         let member = &self.member;
         if !member.is_current() {
             if let Some(bell) = bell {
-                bell.forget();
+                bell.abandon();
             }
             return;
         }
@@ -174,7 +183,7 @@ impl Drop for Participant {
         member.left.store(true, Release);
         member.ring_doorbell();
         match bell {
-            Some(bell) if bell_rang(slot) => bell.forget(), // Killed, so it will never be joined.
+            Some(bell) if bell_rang(slot) => bell.abandon(), // Killed, so it will never be joined.
             Some(bell) => bell.join(),
             None => {}
         }

@@ -47,6 +47,7 @@ const CASES: &[(&str, &[(&str, u32)])] = &[
         "lock: taken",
         &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1), ("lock", 2), ("many", 2)],
     ),
+    ("lock: owner gone, not taken over", &[("recover", 1), ("lock", 1)]),
     ("lock: taken over, not repaired", &[("recover", 1), ("lock", 1)]),
     ("unlock: not yet", &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1), ("close", 2)]),
     ("unlock: released, still noted", &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1)]),

@@ -96,8 +96,9 @@ impl BellThread {
         let _ = self.handle.join();
     }
 
-    /// For a forked child, in which the thread does not exist.
-    pub(crate) fn forget(self) {
+    /// For a thread that was killed alone, or one that does not exist, in a forked child: joining it would never end, or
+    /// find no result.
+    pub(crate) fn abandon(self) {
         mem::forget(self);
     }
 }

@@ -14,8 +14,11 @@ pub(crate) fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
-/// Dies at once, like by anybody's `kill -9`.
+/// Dies at once, like by anybody's `kill -9`, or stops.
 #[cfg(all(feature = "fault_injection", debug_assertions))]
-pub(crate) fn kill_myself() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+pub(crate) fn end_here(for_good: bool) {
+    use rustix::process::{Signal, getpid, kill_process};
+    let _ = kill_process(getpid(), if for_good { Signal::KILL } else { Signal::STOP });
+    // (A stop may reach another thread first, and this one some microseconds later.)
+    std::thread::sleep(std::time::Duration::from_millis(50));
 }

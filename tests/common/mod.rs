@@ -132,6 +132,11 @@ impl Child {
         }
     }
 
+    /// What it has said already.
+    pub fn hear_now(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
     /// Waits until it says this, and nothing else before.
     pub fn expect(&mut self, line: &str) {
         assert_eq!(self.hear(), line, "child {}", self.role);
@@ -155,6 +160,10 @@ impl Child {
     /// Stops it and waits until all its threads have stopped.
     pub fn stop(&self) {
         self.signal(libc::SIGSTOP);
+        self.until_stopped();
+    }
+
+    pub fn until_stopped(&self) {
         let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
             // "id (name) state …"; a thread that has ended meanwhile has none.
@@ -168,6 +177,10 @@ impl Child {
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("it is our child").is_some()
     }
 
     /// Waits until it ends by itself.
