@@ -62,19 +62,34 @@ fn forks(args: &[String]) {
     let lock = stage.region.lock_at(&word).unwrap();
     let mut set = WaitSet::new(&stage.region).unwrap();
     set.add(&stage.region.queue("set").unwrap(), &WaitOptions::new()).unwrap();
+    let held = stage.region.object::<[RobustLock; 2]>("held").unwrap();
+    let held = stage.region.lock_at(&held[0]).unwrap();
     say(&stage.region.me().get().to_string());
     listen();
     for raw in [false, true] {
+        let guard = held.lock().unwrap();
+        let mut by_hand = stage.queue.prepare_to_wait(&bounded().label("by hand")).unwrap();
+        by_hand.prepare();
+        stage.queue.wake_up().unwrap();
         let child = fork(raw);
         if child == 0 {
+            by_hand.prepare();
+            let slept = matches!(by_hand.sleep(), Err(Error::Forked { .. }));
             let wrong = first_that_works(&stage, &lock, &mut set);
             // Dropping what it inherited must not take it from the parent.
+            guard.repaired();
+            drop((by_hand, guard));
             drop((stage, lock, set, word));
+            let wrong = if slept { wrong } else { 99 };
             // SAFETY: leaves without the parent's destructors.
             unsafe { libc::_exit(wrong) };
         }
         assert_eq!(reap(child), 0, "the number of the call that did not refuse, times 256");
         say("forked");
+        listen();
+        by_hand.sleep().expect("the wake before the fork is still there");
+        drop((by_hand, guard));
+        say("dropped");
         listen();
     }
     // With all memory of its parent, but attached for itself.
@@ -105,16 +120,23 @@ fn trap_33_a_forked_child_is_not_its_parent() {
         move || stage.queue.wait_event_with(&bounded(), || stage.flag.load(Acquire) >= 2).map(drop)
     });
     stage.asleep(1);
+    let held = stage.region.object::<[RobustLock; 2]>("held").unwrap();
+    let held = stage.region.lock_at(&held[0]).unwrap();
+    child.tell("fork");
     for _ in 0..2 {
-        child.tell("fork");
         child.expect("forked");
         assert!(stage.region.is_alive(id), "the parent lives on");
-        assert_eq!(stage.waiters().len(), 1);
+        assert_eq!(stage.labels(), ["by hand", ""], "its wait, and ours");
+        let outcome = held.lock_timeout(Duration::ZERO).map(drop);
+        assert!(matches!(outcome, Err(Error::LockStuck { .. })), "the parent has the lock: {outcome:?}");
         let set = stage.region.queue("set").unwrap();
         assert!(set.has_sleepers(), "the parent's set is still enrolled");
         assert_eq!(stage.region.participants().len(), 2, "the child took nothing");
+        child.tell("drop");
+        child.expect("dropped");
+        assert!(!held.lock().unwrap().owner_died(), "released by the parent");
+        child.tell("go on");
     }
-    child.tell("attach");
     assert_eq!(sleeper.join(), Ok(()), "woken by the child that attached for itself");
     stage.asleep(1);
     stage.set(3);
@@ -194,13 +216,16 @@ fn trap_51_a_stranger_that_locks_our_bytes_is_an_error_and_no_hang() {
     drop(name.region());
     let file =
         std::fs::OpenOptions::new().read(true).write(true).open(format!("/dev/shm{}", name.0)).unwrap();
-    // SAFETY: all zero is a valid lock: from the first byte to the last that can be.
-    let outcome = unsafe {
-        let mut lock: libc::flock = std::mem::zeroed();
-        lock.l_type = libc::F_WRLCK as i16;
-        libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_OFD_SETLK, &raw const lock)
-    };
-    assert_eq!(outcome, 0);
+    // A child that another test starts at this moment has copies of our descriptors until it becomes its program.
+    common::until("all bytes are locked", || {
+        // SAFETY: all zero is a valid lock: from the first byte to the last that can be.
+        let outcome = unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as i16;
+            libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_OFD_SETLK, &raw const lock)
+        };
+        outcome == 0
+    });
     let error = common::options().open(&name.0).unwrap_err();
     assert!(matches!(error, Error::Full { .. }), "{error}");
     drop(file);
