@@ -235,7 +235,7 @@ fn trap_29_a_peer_that_writes_anything_at_any_time_is_survived_by_who_lives_ther
         let at = if random.below(50) == 0 {
             random.below(24) * 4
         } else {
-            SLOTS + random.below(size - SLOTS) & !3
+            (SLOTS + random.below(size - SLOTS)) & !3
         };
         let value = if random.below(3) == 0 { random.next() as u32 } else { random.below(20) as u32 };
         file.write_all_at(&value.to_le_bytes(), at).unwrap();
