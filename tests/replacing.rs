@@ -4,6 +4,7 @@
 mod common;
 
 use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use common::{Child, Name, listen, options, say};
@@ -20,6 +21,10 @@ fn lives(args: &[String]) {
     listen();
 }
 
+/// A child that another test starts has copies of our descriptors until it becomes its program, and a region that was
+/// just left looks inhabited as long: so these tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Makes a region look as if another version had made it.
 fn age(name: &str) {
     let file = std::fs::OpenOptions::new().write(true).open(format!("/dev/shm{name}")).unwrap();
@@ -32,6 +37,7 @@ fn small() -> RegionBuilder {
 
 #[test]
 fn p9_a_region_that_is_too_small_is_refused_with_both_numbers() {
+    let _turn = TURN.lock();
     let name = Name::new();
     drop(small().participants(4).threads(8).objects(3).create(&name.0).unwrap());
     type More = fn(RegionBuilder) -> RegionBuilder;
@@ -58,6 +64,7 @@ fn p9_a_region_that_is_too_small_is_refused_with_both_numbers() {
 
 #[test]
 fn p10_a_dead_region_of_another_version_or_too_small_is_replaced_on_request() {
+    let _turn = TURN.lock();
     for too_small in [true, false] {
         let name = Name::new();
         let old = small().create(&name.0).unwrap();
@@ -78,6 +85,7 @@ fn p10_a_dead_region_of_another_version_or_too_small_is_replaced_on_request() {
 
 #[test]
 fn p10_a_region_in_which_somebody_lives_is_not_replaced() {
+    let _turn = TURN.lock();
     let name = Name::new();
     drop(small().create(&name.0).unwrap());
     let mut child = Child::start("lives", &[&name.0]);
@@ -94,6 +102,7 @@ fn p10_a_region_in_which_somebody_lives_is_not_replaced() {
 
 #[test]
 fn what_is_not_a_region_is_not_replaced() {
+    let _turn = TURN.lock();
     let name = Name::new();
     std::fs::write(format!("/dev/shm{}", name.0), vec![7; 8192]).unwrap();
     std::fs::set_permissions(
@@ -117,6 +126,7 @@ fn replaces(args: &[String]) {
 
 #[test]
 fn p10_of_many_that_replace_a_region_all_end_up_in_the_same() {
+    let _turn = TURN.lock();
     const RACERS: u32 = 6;
     for _ in 0..5 {
         let name = Name::new();
