@@ -18,6 +18,7 @@ use crate::participant::Settings;
 use crate::region::Region;
 use crate::snapshot::Snapshot;
 use crate::sys::clock::wall_clock;
+use crate::sys::lease::{Probe, Prober};
 use crate::sys::map::{self, Access, Mapping, Place};
 #[cfg(feature = "shared_memory")]
 use crate::sys::{clock::Deadline, lease::Lease};
@@ -367,8 +368,7 @@ impl RegionBuilder {
                             crash_point!("replace: formatted, not published");
                             match draft.replace(&mapping)? {
                                 Some(mapping) => self.attach(mapping),
-                                // Somebody else has replaced it meanwhile.
-                                None if !mapping.is_named_as(place) => continue,
+                                None if is_being_replaced(&mapping, place)? => continue,
                                 None => Err(error),
                             }
                         }
@@ -416,6 +416,13 @@ impl RegionBuilder {
 
 #[cfg(feature = "shared_memory")]
 const HEADER: u64 = crate::layout::HEADER_SIZE;
+
+/// Whether another process replaces the region at this moment, or has done so, rather than lives in it: it has all
+/// bytes locked, also those that belong to no slot. Asked in this order, because the name changes before the lock ends.
+fn is_being_replaced(mapping: &Mapping, place: &Place) -> Result<bool> {
+    let held = Prober::new(mapping)?.state(1) == Probe::Held;
+    Ok(held || !mapping.is_named_as(place))
+}
 
 fn is_replaceable(error: &Error) -> bool {
     matches!(error, Error::WrongVersion { .. } | Error::WrongLayout { .. } | Error::TooSmall { .. })

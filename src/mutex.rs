@@ -114,7 +114,7 @@ impl LockGuard<'_> {
 
     /// Says that the data is consistent again. Corresponds to `pthread_mutex_consistent`.
     pub fn repaired(&self) {
-        if self.held.is_some() {
+        if self.held.as_ref().is_some_and(|(thread, _)| !thread.locker().is_forked()) {
             self.lock.lock.died.store(0, Relaxed);
         }
     }

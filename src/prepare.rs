@@ -54,7 +54,8 @@ impl<'a> PrepareToWait<'a> {
 
     /// Begins a turn: evaluate the condition after this. Corresponds to `set_current_state`, with its barrier.
     pub fn prepare(&mut self) {
-        if let Some(enrolled) = &self.enrolled {
+        // A forked child must not clear what its parent has yet to see.
+        if let Some(enrolled) = self.enrolled.as_ref().filter(|enrolled| enrolled.is_ours()) {
             enrolled.word().open();
             fence(SeqCst); // (A)
         }
