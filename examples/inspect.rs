@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use waitqueue::Region;
+use waitqueue::{Error, Region};
 
 /// Shows a region: participants, queues and who waits on them, objects, and what has happened.
 #[derive(Parser)]
@@ -26,9 +26,11 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let before = if args.watch && stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let mut looks = 0;
     loop {
         let shown = match Region::builder().inspect(&args.name) {
             Ok(snapshot) => writeln!(stdout(), "{before}{snapshot}"),
+            Err(Error::NoSuchRegion { .. }) if looks > 0 => return ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("inspect: {error}");
                 return ExitCode::FAILURE;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         if !args.watch || shown.is_err() {
             return ExitCode::SUCCESS;
         }
+        looks += 1;
         std::thread::sleep(Duration::from_millis(args.every));
     }
 }

@@ -106,7 +106,9 @@ impl<'a> Run<'a> {
         }
         self.work.wake_up_all()?;
         let alone = || self.region.participants().iter().all(|other| other.id == me || !other.alive);
-        self.control.wait_event_timeout(alone, PATIENCE)?;
+        let others =
+            |_| format!("others are attached to {}: end them, or use another name", self.region.name());
+        self.control.wait_event_timeout(alone, PATIENCE).map_err(others)?;
         self.board.clear();
         Ok(())
     }
