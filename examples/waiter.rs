@@ -1,10 +1,11 @@
-//! Waits until the other program, `waker`, says that it is ready. Run both in any order.
+//! Waits until the other program, `waker`, says that it is ready. Run both in any order; the argument names the region.
 
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use waitqueue::Region;
 
 fn main() -> waitqueue::Result<()> {
-    let region = Region::open_or_create("/demo")?;
+    let name = std::env::args().nth(1).unwrap_or("/demo".into());
+    let region = Region::open_or_create(&name)?;
     let ready = region.object::<AtomicU32>("ready")?;
     let queue = region.queue("ready-queue")?;
     queue.wait_event(|| ready.swap(0, AcqRel) != 0)?;

@@ -223,15 +223,22 @@ mod real {
 
         /// The object at an offset, if all of it lies in user memory and is aligned.
         pub(crate) fn object<T: Shared>(&self, offset: u64) -> Option<&T> {
+            let address = self.address(offset, size_of::<T>() as u64, align_of::<T>() as u64)?;
+            // SAFETY: in bounds of the mapping, which lives as long as `self`, aligned, and of a type that is sound to
+            // refer to whatever its bytes are.
+            Some(unsafe { address.cast::<T>().as_ref() })
+        }
+
+        /// Where so many bytes are, if all of them lie in user memory and are aligned.
+        pub(crate) fn address(&self, offset: u64, size: u64, align: u64) -> Option<NonNull<u8>> {
             let start = self.places.memory;
-            let end = offset.checked_add(size_of::<T>() as u64)?;
-            let inside = offset >= start && end <= start.checked_add(self.capacity.memory)?;
-            if !inside || !offset.is_multiple_of(align_of::<T>() as u64) || align_of::<T>() as u64 > ALIGN {
+            let inside =
+                offset >= start && offset.checked_add(size)? <= start.checked_add(self.capacity.memory)?;
+            if !inside || !offset.is_multiple_of(align) || align > ALIGN {
                 return None;
             }
-            // SAFETY: in bounds of the mapping, which lives as long as `self`, aligned (the mapping is to a page), and
-            // of a type that is sound to refer to whatever its bytes are.
-            Some(unsafe { &*self.mapping.base().add(offset as usize).cast::<T>() })
+            // SAFETY: in bounds of the mapping, which begins at a page.
+            NonNull::new(unsafe { self.mapping.base().add(offset as usize) })
         }
 
         /// The offset of a reference into this region, or `None` if it points elsewhere.

@@ -230,6 +230,7 @@ impl Recovery {
             let state = slot.state.load(Relaxed);
             if verdict == Verdict::Dead
                 && (state >> 32) as u32 == generation
+                && state as u32 != FREE
                 && slot.state.compare_exchange(state, state & !u64::from(u32::MAX), AcqRel, Relaxed).is_ok()
             {
                 space.header().deaths.fetch_add(1, Relaxed);

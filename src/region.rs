@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::builder::RegionBuilder;
 use crate::directory::{self, Shape};
 use crate::error::{Error, Label, Result};
 use crate::head;
-use crate::layout::{QueueHead, RobustLock};
+use crate::layout::{ALIGN, QueueHead, RobustLock};
 use crate::mutex::Lock;
 use crate::offset::{Ref, Shared, Space};
 use crate::participant::{Member, Participant, Settings};
@@ -179,6 +180,27 @@ impl Region {
         Ok(Object { target: self.find::<T>("object", name)?, _region: self.clone() })
     }
 
+    /// For other languages: where an object lies whose type the caller describes. It is zeroed at first use, and there
+    /// until the last handle of this attachment is dropped; what a pointer into it may be used for is the caller's
+    /// affair.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadCapacity`] for a size of zero or an alignment that is not 1, 2, 4, 8, 16, 32 or 64; as
+    /// [`Region::queue`].
+    #[doc(hidden)]
+    pub fn object_address(&self, name: &str, tag: &str, size: u64, align: u32) -> Result<NonNull<u8>> {
+        let (_, room) = self.space().memory();
+        if size == 0 {
+            return Err(Error::BadCapacity { what: "size", asked: size, max: room });
+        }
+        if !align.is_power_of_two() || u64::from(align) > ALIGN {
+            return Err(Error::BadCapacity { what: "alignment", asked: align.into(), max: ALIGN });
+        }
+        let offset = directory::find_or_create(&*self.enter()?, "object", name, Shape { tag, size, align })?;
+        self.space().address(offset, size, align.into()).ok_or_else(|| self.misplaced(offset))
+    }
+
     /// The robust lock inside an object of this region.
     ///
     /// # Errors
@@ -286,12 +308,12 @@ impl Region {
     fn find<T: Shared>(&self, what: &'static str, name: &str) -> Result<Ref<T>> {
         let shape = Shape { tag: T::TAG, size: size_of::<T>() as u64, align: align_of::<T>() as u32 };
         let offset = directory::find_or_create(&*self.enter()?, what, name, shape)?;
-        self.space().hold(offset).ok_or_else(|| Error::Damaged {
-            region: self.label().clone(),
-            what: "offset of an object",
-            at: 0,
-            value: offset,
-        })
+        self.space().hold(offset).ok_or_else(|| self.misplaced(offset))
+    }
+
+    fn misplaced(&self, offset: u64) -> Error {
+        let region = self.label().clone();
+        Error::Damaged { region, what: "offset of an object", at: 0, value: offset }
     }
 
     fn own<T: Shared>(&self, object: &T, what: &'static str) -> Result<Ref<T>> {

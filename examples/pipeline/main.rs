@@ -46,7 +46,7 @@ struct Args {
     #[arg(long, default_value_t = 5, value_name = "MS")]
     kill_every: u64,
     /// How many times to count everything
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 50)]
     repeat: u64,
     /// Seed of the choice of victims [default: the time]
     #[arg(long)]

@@ -43,10 +43,12 @@ pub(crate) fn count(args: &Args) -> Result<ExitCode> {
     signals::interrupt_waits_of(&run.region)?;
     let start = Instant::now();
     let counted = std::thread::scope(|scope| {
-        let feeder = scope.spawn(|| run.or_end(run.feed(&texts)));
-        let keeper = scope.spawn(|| run.or_end(run.keep()));
-        let counted = run.collect();
-        run.end();
+        let feeder = scope.spawn(|| run.or_end(|| run.feed(&texts)));
+        let keeper = scope.spawn(|| run.or_end(|| run.keep()));
+        let counted = {
+            let _end = EndOnDrop(&run);
+            run.collect()
+        };
         let joined = [feeder.join(), keeper.join()].map(|thread| thread.expect("no thread panics"));
         joined.into_iter().collect::<Result<()>>().and(counted)
     });
@@ -104,7 +106,9 @@ impl<'a> Run<'a> {
         }
         self.work.wake_up_all()?;
         let alone = || self.region.participants().iter().all(|other| other.id == me || !other.alive);
-        self.control.wait_event_timeout(alone, PATIENCE)?;
+        let others =
+            |_| format!("others are attached to {}: end them, or use another name", self.region.name());
+        self.control.wait_event_timeout(alone, PATIENCE).map_err(others)?;
         self.board.clear();
         Ok(())
     }
@@ -170,20 +174,28 @@ impl<'a> Run<'a> {
         };
         while !self.ends_within(pause)? {
             if self.args.kill_every != 0 {
-                let at = random.below(workers.len());
-                workers[at].kill()?;
-                workers[at].wait()?;
-                self.kills.fetch_add(1, Relaxed);
-                workers[at] = self.start_worker()?;
+                let victim = random.below(workers.len());
+                workers[victim].kill()?;
             }
             for worker in &mut workers {
                 if let Some(status) = worker.try_wait()? {
-                    check(status)?;
+                    self.bury(status)?;
                     *worker = self.start_worker()?;
                 }
             }
         }
-        workers.iter_mut().try_for_each(|worker| check(worker.wait()?))
+        workers.iter_mut().try_for_each(|worker| self.bury(worker.wait()?))
+    }
+
+    /// A worker may be killed, by us or others, or find that the run is over; anything else is an error.
+    fn bury(&self, status: ExitStatus) -> Result<()> {
+        match status.signal() {
+            Some(libc::SIGKILL) => self.kills.fetch_add(1, Relaxed),
+            Some(libc::SIGINT | libc::SIGTERM) => 0,
+            None if status.success() => 0,
+            _ => return Err(format!("a worker ended with {status}").into()),
+        };
+        Ok(())
     }
 
     fn start_worker(&self) -> Result<Child> {
@@ -218,8 +230,9 @@ impl<'a> Run<'a> {
     }
 
     /// A thread that fails takes the others with it.
-    fn or_end<T>(&self, outcome: Result<T>) -> Result<T> {
-        outcome.inspect_err(|_| self.end())
+    fn or_end(&self, job: impl FnOnce() -> Result<()>) -> Result<()> {
+        let end = EndOnDrop(self);
+        job().inspect(|()| std::mem::forget(end))
     }
 
     fn status(&self, counted: Count) -> String {
@@ -241,11 +254,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A worker may be killed, by us or others, and may find that the run is over; anything else is an error.
-fn check(status: ExitStatus) -> Result<()> {
-    match status.success() || status.signal().is_some_and(|signal| signal != libc::SIGSEGV) {
-        true => Ok(()),
-        false => Err(format!("a worker ended with {status}").into()),
+/// However a thread ends that was not done, the others have to hear of it.
+struct EndOnDrop<'a>(&'a Run<'a>);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

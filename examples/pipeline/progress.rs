@@ -27,10 +27,10 @@ impl Progress {
         }
         self.next = Instant::now() + self.interval();
         if self.on_terminal {
-            print!("\r\x1b[K{} …", status());
+            let _ = write!(stdout(), "\r\x1b[K{} …", status());
             let _ = stdout().flush();
         } else {
-            println!("{} …", status());
+            let _ = writeln!(stdout(), "{} …", status());
         }
     }
 
@@ -42,7 +42,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.on_terminal {
-            print!("\r\x1b[K");
+            let _ = write!(stdout(), "\r\x1b[K");
         }
     }
 }

@@ -13,13 +13,10 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
         find(&here, &mut files)?;
     }
     for path in paths {
-        let found = if path.is_dir() {
-            find(path, &mut files)
-        } else {
-            files.push(path.clone());
-            Ok(())
-        };
-        found.map_err(|error| format!("{}: {error}", path.display()))?;
+        match path.is_dir() {
+            true => find(path, &mut files).map_err(|error| format!("{}: {error}", path.display()))?,
+            false => files.push(path.clone()),
+        }
     }
     let read =
         |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()).into());

@@ -1,0 +1,31 @@
+/* Says that it is ready, and wakes another program: waiter.c, or its sister in Rust. Run both in any order. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <waitqueue.h>
+
+static void check(int status)
+{
+	if (status < 0) {
+		fprintf(stderr, "waker: %s\n", wq_last_error());
+		exit(1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	wq_region *region;
+	wq_queue *queue;
+	wq_u32 *ready;
+	wq_woken woken;
+
+	check(wq_check());
+	check(wq_region_open_or_create(argc > 1 ? argv[1] : "/demo", &region));
+	check(wq_region_object_u32(region, "ready", &ready));
+	check(wq_region_queue(region, "ready-queue", &queue));
+	atomic_store(ready, 1);
+	check(wq_queue_wake_up(queue, &woken));
+	printf("woke %u\n", (unsigned)(woken.exclusive + woken.nonexclusive));
+	check(wq_queue_free(queue));
+	wq_region_free(region);
+	return 0;
+}
