@@ -223,7 +223,9 @@ impl Member {
         {
             return false;
         }
-        !bell_rang(slot) || !is_dead(&self.space, &self.prober, participant)
+        // Before it is live it has no bell that could ring.
+        let is_silent = state as u32 == LIVE && !bell_rang(slot);
+        is_silent || !is_dead(&self.space, &self.prober, participant)
     }
 
     /// Neither left nor copied by a fork.

@@ -350,3 +350,14 @@ fn p2_a_thread_that_ends_or_panics_while_enrolled_leaves_nothing() {
     world.region.check().unwrap();
     assert_eq!(world.region.snapshot().entries.0, 0);
 }
+
+#[test]
+fn p2_who_died_while_attaching_is_not_alive() {
+    let (name, world) = stage();
+    for crash in ["attach: slot taken", "attach: bell started"] {
+        Child::start_with("idler", &[&name.0], &[("WAITQUEUE_CRASH", crash)]).end_killed();
+        let others = world.region.participants();
+        let alive = others.iter().filter(|other| other.alive && other.id != world.region.me()).count();
+        assert_eq!(alive, 0, "{crash}: {others:?}");
+    }
+}
