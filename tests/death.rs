@@ -204,6 +204,24 @@ fn p2_is_alive_turns_false_at_an_orderly_end_and_sleepers_evaluate() {
 }
 
 #[test]
+fn p2_a_peer_killed_while_it_detaches_is_rung_for_though_its_watchers_have_looked_elsewhere_since() {
+    let (name, world) = stage();
+    let stop = [("WAITQUEUE_STOP", "detach: announced")];
+    let mut leaver = Child::start_with("idler", &[&name.0], &stop);
+    let id = ParticipantId::new(leaver.hear().parse().unwrap()).unwrap();
+    let sleeper = sleep_until_dead(&world, &[id]);
+    leaver.tell("end");
+    leaver.until_stopped();
+    // Who comes and goes makes every bell choose anew whom to watch.
+    for _ in 0..3 {
+        drop(World::open(&name.0));
+    }
+    leaver.kill();
+    common::join("the sleeper evaluates when a peer is dead", sleeper);
+    nothing_leaked(&world.region, (0, 2, 1), "killed while it detaches");
+}
+
+#[test]
 fn p2_a_bell_is_heard_though_two_of_its_three_watchers_are_stopped() {
     let (name, world) = stage();
     let (mut victim, id) = idle(&name);
