@@ -296,8 +296,7 @@ fn p10_everybody_killed_and_started_again_in_any_order() {
             first = Child::start("idler", &[&name.0]);
         }
         first.hear();
-        let mut children =
-            vec![first, Child::start("holder", &[&name.0]), Child::start("sleeper", &[&name.0])];
+        let mut children = [first, Child::start("holder", &[&name.0]), Child::start("sleeper", &[&name.0])];
         children[1].expect("locked");
         let world = World::open(&name.0);
         until_asleep(&world.region, "a", 1);
