@@ -109,13 +109,9 @@ fn filter(number: i64, first: Option<u32>, action: u32) {
 /// How many bells a process has.
 fn bells(pid: u32) -> usize {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
-    threads
-        .filter(|thread| thread.path().exists())
-        .map(name)
-        .flatten()
-        .filter(|comm| comm.contains("waitqueue-bell"))
-        .count()
+    // (A thread that has just ended has no name.)
+    let names = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+    names.filter(|comm| comm.contains("waitqueue-bell")).count()
 }
 
 /// Its bell dies as soon as there are two others to watch.
