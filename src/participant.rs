@@ -316,13 +316,14 @@ impl Member {
         }
     }
 
-    /// The nearest live slots after ours (`step` 1) or before it (`step` −1), three at most.
+    /// The nearest live slots after ours (`step` 1) or before it (`step` −1), three at most. One that detaches is among
+    /// them until its bell has stopped: killed before, it still owes a ring, since nobody takes it for alive any more.
     fn neighbours(&self, step: isize) -> impl Iterator<Item = &Slot> {
         let slots = &self.space.slots()[..self.space.slots_used()];
         let (count, mine) = (slots.len() as isize, self.id as u32 as isize);
         (1..count)
             .map(move |distance| &slots[(mine + step * distance).rem_euclid(count.max(1)) as usize])
-            .filter(|slot| slot.state.load(Acquire) as u32 == LIVE && !bell_rang(slot))
+            .filter(|slot| matches!(slot.state.load(Acquire) as u32, LIVE | DETACHING) && !bell_rang(slot))
             .take(LIFE_WORDS)
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Child, LIMIT, Name, until, until_asleep};
 use kill::{World, small};
-use waitqueue::{Error, Object, ParticipantId, Region, WaitOptions};
+use waitqueue::{Error, Object, ParticipantId, Region};
 
 #[test]
 fn role() {
@@ -67,8 +67,7 @@ fn id_of(child: &mut Child) -> ParticipantId {
 fn sleep_until_dead(world: &World, peer: ParticipantId) -> std::thread::JoinHandle<()> {
     let waiting = world.clone();
     let thread = std::thread::spawn(move || {
-        let options = WaitOptions::new().timeout(LIMIT);
-        waiting.b.wait_event_with(&options, || !waiting.region.is_alive(peer)).expect("the death is noticed");
+        waiting.b.wait_event(|| !waiting.region.is_alive(peer)).unwrap();
     });
     until_asleep(&world.region, "b", 1);
     thread
@@ -110,13 +109,9 @@ fn filter(number: i64, first: Option<u32>, action: u32) {
 /// How many bells a process has.
 fn bells(pid: u32) -> usize {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
-    threads
-        .filter(|thread| thread.path().exists())
-        .map(name)
-        .flatten()
-        .filter(|comm| comm.contains("waitqueue-bell"))
-        .count()
+    // (A thread that has just ended has no name.)
+    let names = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+    names.filter(|comm| comm.contains("waitqueue-bell")).count()
 }
 
 /// Its bell dies as soon as there are two others to watch.
@@ -149,7 +144,7 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
     give_turns(&world, &turn, &mut child, 10);
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
-    sleeper.join().unwrap();
+    common::join("the death is noticed", sleeper);
     kill::nothing_leaked(&world.region, (0, 2, 1), "half killed");
 }
 
@@ -169,7 +164,7 @@ fn a_process_whose_bell_alone_was_killed_can_leave() {
     let sleeper = sleep_until_dead(&world, id);
     let other = World::open(&name.0);
     child.end_well();
-    sleeper.join().unwrap();
+    common::join("the death is noticed", sleeper);
     drop(other);
     kill::nothing_leaked(&world.region, (0, 2, 1), "half leaver");
 }
@@ -200,7 +195,7 @@ fn closing_all_descriptors_makes_nobody_look_dead() {
     give_turns(&world, &turn, &mut child, 5);
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
-    sleeper.join().unwrap();
+    common::join("the death is noticed", sleeper);
     kill::nothing_leaked(&world.region, (0, 2, 1), "closer");
 }
 
@@ -245,10 +240,8 @@ fn nothing_is_written_after_a_peer_is_no_longer_alive() {
         let id = id_of(&mut child);
         room[ROOM / 2].store(0, Release);
         until("it reads", || room[ROOM / 2].load(Acquire) != 0 || room[ROOM / 4].load(Acquire) != 0);
-        let queue = region.queue("queue").unwrap();
         child.signal(libc::SIGKILL);
-        let options = WaitOptions::new().timeout(LIMIT);
-        queue.wait_event_with(&options, || !region.is_alive(id)).unwrap();
+        until("the end of its memory", || !region.is_alive(id));
         let sum = || room.iter().map(|byte| u64::from(byte.load(Relaxed))).sum::<u64>();
         let before = sum();
         std::thread::sleep(Duration::from_millis(20));
@@ -280,7 +273,7 @@ fn a_stranger_on_our_lock_bytes_keeps_newcomers_out_with_an_error_and_harms_nobo
     drop(World::open(&name.0));
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
-    sleeper.join().unwrap();
+    common::join("the death is noticed", sleeper);
     kill::nothing_leaked(&world.region, (0, 2, 1), "stranger");
 }
 

@@ -1,6 +1,6 @@
 //! P2: a process that dies at any named point of the protocol harms nobody.
 //!
-//! The points are read from the sources, so none can be forgotten: a point that is in no line of [`CASES`], or that
+//! The points are read from the sources, so none can be forgotten: a point that is in no line of `kill/cases.rs`, or that
 //! a victim never reaches, fails the test. Each case runs twice. *Alone*: nobody else is attached when the victim
 //! dies, and whoever comes next finds a region that works. *Among others*: waiters of every kind sleep on the same
 //! queues, and get everything that is owed to them, with the tick off.
@@ -8,6 +8,8 @@
 //! After each: all items done, all waiters ended, all lists whole, nothing of the dead left.
 #![allow(unsafe_code)]
 
+#[path = "kill/cases.rs"]
+mod cases;
 mod common;
 mod kill;
 
@@ -17,75 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use cases::{CASES, IN_MUTANTS};
 use common::{Child, Name, until};
 use kill::{OF_A, OF_B, Survivors, World, nothing_leaked, small};
 use waitqueue::{
     Interrupter, Queue, Region, Source, WaitOptions, WaitSet, WaiterState, WakeOptions, wait_many,
 };
-
-/// Which programs reach a point, and at which of their passes they die there.
-const CASES: &[(&str, &[(&str, u32)])] = &[
-    ("attach: byte held, slot not taken", &[("attach", 1)]),
-    ("attach: slot taken", &[("attach", 1)]),
-    ("attach: bell started", &[("attach", 1)]),
-    ("attach: live, nobody told", &[("attach", 1)]),
-    ("thread: record claimed", &[("attach", 1), ("attach", 2)]),
-    ("thread: entry claimed", &[("exclusive", 1), ("many", 2), ("set", 1), ("set", 2)]),
-    ("create: formatted, not published", &[("create", 1)]),
-    ("create: published, not attached", &[("create", 1)]),
-    ("replace: formatted, not published", &[("replace", 1)]),
-    ("directory: written, not published", &[("objects", 1), ("objects", 2)]),
-    ("directory: published", &[("objects", 1)]),
-    ("detach: announced", &[("detach", 1)]),
-    ("detach: bell stopped", &[("detach", 1)]),
-    ("detach: given back, slot not free", &[("detach", 1)]),
-    (
-        "lock: announced, not taken",
-        &[("exclusive", 1), ("wake", 2), ("exclusive", 3), ("objects", 1), ("lock", 2)],
-    ),
-    (
-        "lock: taken",
-        &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1), ("lock", 2), ("many", 2)],
-    ),
-    ("lock: owner gone, not taken over", &[("recover", 1), ("lock", 1)]),
-    ("lock: taken over, not repaired", &[("recover", 1), ("lock", 1)]),
-    ("unlock: not yet", &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1), ("close", 2)]),
-    ("unlock: released, still noted", &[("exclusive", 1), ("wake", 3), ("exclusive", 3), ("objects", 1)]),
-    ("enrol: counted, not a member", &[("exclusive", 1), ("shared", 1), ("many", 2)]),
-    ("enrol: member, not linked", &[("exclusive", 1), ("shared", 1), ("many", 2), ("set", 2)]),
-    (
-        "leave: no member, still linked",
-        &[("exclusive", 1), ("timeout", 1), ("many", 2), ("set", 1), ("recover", 1)],
-    ),
-    ("leave: unlinked, still counted", &[("exclusive", 1), ("timeout", 1), ("many", 1), ("recover", 2)]),
-    ("wait: enrolled", &[("exclusive", 1), ("shared", 1), ("many", 1)]),
-    ("wait: committed, awake", &[("exclusive", 1), ("shared", 1), ("many", 1), ("set", 1)]),
-    ("wait: woken", &[("exclusive", 1), ("shared", 1), ("many", 1), ("set", 1), ("timeout", 1)]),
-    ("wait: condition true, not finished", &[("exclusive", 1), ("shared", 1), ("many", 1), ("set", 1)]),
-    ("wait: giving up", &[("timeout", 1), ("interrupted", 1), ("close", 1)]),
-    ("finish: left all queues", &[("exclusive", 1), ("many", 1), ("set", 1), ("woken", 1)]),
-    ("wake: waiters seen, lock not taken", &[("wake", 1), ("wake all", 1), ("wake key", 1)]),
-    ("wake: non-exclusive marked", &[("wake", 1), ("wake all", 1)]),
-    ("wake: key stored, not claimed", &[("wake", 1), ("wake all", 2), ("wake key", 1), ("woken", 1)]),
-    ("wake: claimed", &[("wake", 1), ("wake all", 2), ("wake key", 1), ("woken", 1)]),
-    ("wake: marked, not woken", &[("wake", 4), ("wake all", 4), ("wake sync", 4)]),
-    ("wake: some woken", &[("wake", 1), ("wake all", 2)]),
-    ("wake sync: marked, put off", &[("wake sync", 1)]),
-    ("rotate: out of the list", &[("set", 1)]),
-    ("pass on: next is marked, claim still held", &[("many", 1), ("recover", 1)]),
-    ("close: closed, members not told", &[("close", 1)]),
-    ("close: one member out", &[("close", 1), ("close", 2)]),
-    ("repair: done", &[("recover", 1)]),
-    ("user lock: taken over, death noted", &[("lock", 1)]),
-    ("recover: settled, not rung", &[("recover", 1)]),
-    ("recover: rung, nothing given back", &[("recover", 1)]),
-    ("recover: marked gone", &[("recover", 1), ("recover", 2)]),
-    ("recover: one owner given back", &[("recover", 1), ("recover", 3)]),
-    ("recover: ringing", &[("recover", 1), ("recover", 2)]),
-];
-
-/// Points that exist only while a mutant is active: `mutants.rs` uses them.
-const IN_MUTANTS: &[&str] = &["unlock: stored, not woken", "leave: lowered, still a member"];
 
 #[test]
 fn role() {

@@ -96,14 +96,11 @@ fn waker(args: &[String]) {
 fn p2_sleepers_evaluate_when_a_waker_dies_between_the_change_and_the_wake() {
     let (name, world) = stage();
     let waiting = world.clone();
-    let waiter = std::thread::spawn(move || {
-        let options = WaitOptions::new().exclusive().timeout(LIMIT);
-        waiting.a.wait_event_with(&options, || waiting.work(OF_A))
-    });
+    let waiter = std::thread::spawn(move || waiting.a.wait_event_exclusive(|| waiting.work(OF_A)));
     until_asleep(&world.region, "a", 1);
     let crash = [("WAITQUEUE_CRASH", "wake: waiters seen, lock not taken")];
     Child::start_with("waker", &[&name.0], &crash).end_killed();
-    waiter.join().unwrap().unwrap();
+    common::join("the waiter", waiter).unwrap();
 }
 
 /// Holds the lock until it is killed.
@@ -175,11 +172,7 @@ fn sleep_until_dead(world: &World, peers: &[ParticipantId]) -> std::thread::Join
     let (world, peers) = (world.clone(), peers.to_vec());
     let asleep = world.a.clone();
     let thread = std::thread::spawn(move || {
-        let options = WaitOptions::new().timeout(LIMIT);
-        world
-            .a
-            .wait_event_with(&options, || peers.iter().all(|peer| !world.region.is_alive(*peer)))
-            .expect("the sleeper evaluates when a peer is dead");
+        world.a.wait_event(|| peers.iter().all(|peer| !world.region.is_alive(*peer))).unwrap();
     });
     until_asleep(asleep.region(), "a", 1);
     thread
@@ -193,7 +186,7 @@ fn p2_is_alive_turns_false_at_a_death_and_sleepers_evaluate() {
         assert!(world.region.is_alive(id));
         let sleeper = sleep_until_dead(&world, &[id]);
         child.kill();
-        sleeper.join().unwrap();
+        common::join("the sleeper evaluates when a peer is dead", sleeper);
     }
 }
 
@@ -205,9 +198,27 @@ fn p2_is_alive_turns_false_at_an_orderly_end_and_sleepers_evaluate() {
         let sleeper = sleep_until_dead(&world, &[id]);
         child.tell("end");
         child.end_well();
-        sleeper.join().unwrap();
+        common::join("the sleeper evaluates when a peer is dead", sleeper);
     }
     nothing_leaked(&world.region, (0, 2, 1), "orderly ends");
+}
+
+#[test]
+fn p2_a_peer_killed_while_it_detaches_is_rung_for_though_its_watchers_have_looked_elsewhere_since() {
+    let (name, world) = stage();
+    let stop = [("WAITQUEUE_STOP", "detach: announced")];
+    let mut leaver = Child::start_with("idler", &[&name.0], &stop);
+    let id = ParticipantId::new(leaver.hear().parse().unwrap()).unwrap();
+    let sleeper = sleep_until_dead(&world, &[id]);
+    leaver.tell("end");
+    leaver.until_stopped();
+    // Who comes and goes makes every bell choose anew whom to watch.
+    for _ in 0..3 {
+        drop(World::open(&name.0));
+    }
+    leaver.kill();
+    common::join("the sleeper evaluates when a peer is dead", sleeper);
+    nothing_leaked(&world.region, (0, 2, 1), "killed while it detaches");
 }
 
 #[test]
@@ -218,7 +229,7 @@ fn p2_a_bell_is_heard_though_two_of_its_three_watchers_are_stopped() {
     watchers.iter().for_each(|(watcher, _)| watcher.stop());
     let sleeper = sleep_until_dead(&world, &[id]);
     victim.kill();
-    sleeper.join().unwrap();
+    common::join("the sleeper evaluates when a peer is dead", sleeper);
 }
 
 #[test]
@@ -229,7 +240,7 @@ fn p2_two_and_more_killed_at_once_are_all_noticed() {
         let sleeper = sleep_until_dead(&world, &ids);
         children.iter().for_each(|child| child.signal(libc::SIGKILL));
         children.iter_mut().for_each(Child::kill);
-        sleeper.join().unwrap();
+        common::join("the sleeper evaluates when a peer is dead", sleeper);
     }
     nothing_leaked(&world.region, (0, 2, 1), "killed together");
 }
@@ -249,13 +260,10 @@ fn p2_work_of_the_dead_is_taken_up_again_by_the_id_they_left_with_it() {
     let mut taker = Child::start("taker", &[&name.0]);
     taker.expect("taken");
     let waiting = world.clone();
-    let waiter = std::thread::spawn(move || {
-        let options = WaitOptions::new().exclusive().timeout(LIMIT);
-        waiting.a.wait_event_with(&options, || waiting.work(OF_A))
-    });
+    let waiter = std::thread::spawn(move || waiting.a.wait_event_exclusive(|| waiting.work(OF_A)));
     until_asleep(&world.region, "a", 1);
     taker.kill();
-    waiter.join().unwrap().unwrap();
+    common::join("the waiter", waiter).unwrap();
     assert!(world.is_done(0));
 }
 
@@ -288,8 +296,7 @@ fn p10_everybody_killed_and_started_again_in_any_order() {
             first = Child::start("idler", &[&name.0]);
         }
         first.hear();
-        let mut children =
-            vec![first, Child::start("holder", &[&name.0]), Child::start("sleeper", &[&name.0])];
+        let mut children = [first, Child::start("holder", &[&name.0]), Child::start("sleeper", &[&name.0])];
         children[1].expect("locked");
         let world = World::open(&name.0);
         until_asleep(&world.region, "a", 1);

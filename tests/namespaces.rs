@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use common::{Child, LIMIT, Name, until_asleep};
 use kill::{OF_A, World, nothing_leaked, small};
-use waitqueue::{ParticipantId, WaitOptions};
+use waitqueue::ParticipantId;
 
 #[test]
 fn role() {
@@ -59,8 +59,7 @@ fn echo(args: &[String]) {
     common::say(&format!("{} {}", std::process::id(), unsafe { libc::gettid() }));
     for round in 0..2000 {
         let mine = 2 * round + side;
-        let options = WaitOptions::new().exclusive().timeout(LIMIT);
-        world.a.wait_event_with(&options, || turn.load(Acquire) == mine).unwrap();
+        world.a.wait_event_exclusive(|| turn.load(Acquire) == mine).unwrap();
         turn.store(mine + 1, Release);
         // Both sleep on one queue: the one who is not meant passes by.
         world.a.wake_up_all().unwrap();
@@ -134,14 +133,11 @@ fn p6_a_lock_held_by_a_living_owner_of_equal_ids_stays_held_and_a_dead_ones_is_t
         contender.expect("ready");
         assert!(contender.is_silent_for(std::time::Duration::from_millis(100)), "the owner lives");
         let waiting = world.clone();
-        let sleeper = std::thread::spawn(move || {
-            let options = WaitOptions::new().timeout(LIMIT);
-            waiting.a.wait_event_with(&options, || !waiting.region.is_alive(id))
-        });
+        let sleeper = std::thread::spawn(move || waiting.a.wait_event(|| !waiting.region.is_alive(id)));
         until_asleep(&world.region, "a", 1);
         holder.tell("die");
         contender.expect("owner died");
-        sleeper.join().unwrap().unwrap();
+        common::join("the death is noticed", sleeper).unwrap();
         contender.tell("end");
         contender.end_well();
     }

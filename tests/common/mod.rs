@@ -253,6 +253,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// The end of a thread that waits without a timeout: one with a timeout evaluates once more, and would hide a lost wake.
+pub fn join<T>(what: &str, thread: std::thread::JoinHandle<T>) -> T {
+    until(what, || thread.is_finished());
+    thread.join().unwrap_or_else(|_| panic!("{what}: the thread panicked"))
+}
+
 /// Waits until the queue of that name has so many waiters asleep.
 pub fn until_asleep(region: &Region, queue: &str, count: usize) {
     until(&format!("{count} asleep on {queue}"), || {

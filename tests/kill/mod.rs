@@ -52,7 +52,7 @@ impl World {
             a: region.queue("a").unwrap(),
             b: region.queue("b").unwrap(),
             c: region.queue("c").unwrap(),
-            lock: region.lock_at(&*region.object::<RobustLock>("lock").unwrap()).unwrap(),
+            lock: region.lock_at(&region.object::<RobustLock>("lock").unwrap()).unwrap(),
         }
     }
 
