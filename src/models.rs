@@ -110,7 +110,7 @@ impl World {
 }
 
 fn claim(space: &Arc<Space>, participant: u64) -> Thread {
-    let myself = Myself { marker: Marker, mark: 1, tid: 1 };
+    let myself = Myself { marker: Marker, mark: 1, tid: 1, is_bell: false };
     Thread::claim(space, &Arc::new(Prober), myself, participant, Duration::MAX, Arc::default()).unwrap()
 }
 

@@ -7,7 +7,7 @@ use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
 
 use super::{RACE, STUCK, World, claim, models, queue};
-use crate::atomic::Ordering::*;
+use crate::atomic::{Ordering, Ordering::*};
 use crate::head::REGION_LOCK;
 use crate::lock::{Grip, owner_bits};
 use crate::sys::mark::OWNER_DIED;
@@ -59,18 +59,24 @@ fn adders(threads: u32, rounds: u32) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Puts the name of a thread into the lock of queue 0, as if it held it; returns its record's index.
-fn hold(world: &mut World) -> usize {
-    let record = world.thread(0).locker().record();
+/// A thread whose name is in the lock of queue 0, as if it held it.
+fn holder(world: &mut World) -> Thread {
+    let thread = world.thread(0);
+    let record = thread.locker().record();
     let generation = world.space.records()[record as usize].generation.load(Relaxed);
     world.space.head(queue(0)).unwrap().lock.store(owner_bits(record, generation), Relaxed);
-    record as usize
+    thread
+}
+
+/// What the kernel does when it dies holding the lock.
+fn die(holder: &Thread, ordering: Ordering) {
+    holder.space().records()[holder.locker().record() as usize].mark.store(OWNER_DIED, ordering);
 }
 
 fn two_heirs() {
     let mut world = World::new(3, 0, 1);
-    let dead = hold(&mut world);
-    world.space.records()[dead].mark.store(OWNER_DIED, Relaxed);
+    let dead = holder(&mut world);
+    die(&dead, Relaxed);
     let guarded = Arc::new(Guarded::default());
     let (one, two) = (world.thread(0), world.thread(0));
     let shared = guarded.clone();
@@ -84,12 +90,12 @@ fn two_heirs() {
 /// to wake it.
 fn heir_wakes_the_sleeper() {
     let mut world = World::new(3, 0, 1);
-    let dead = hold(&mut world);
+    let dead = holder(&mut world);
     let guarded = Arc::new(Guarded::default());
     let (sleeper, heir) = (world.thread(0), world.thread(0));
     let shared = guarded.clone();
     let sleeper = spawn(move || under_lock(&sleeper, &shared));
-    world.space.records()[dead].mark.store(OWNER_DIED, Release);
+    die(&dead, Release);
     under_lock(&heir, &guarded);
     sleeper.join().unwrap();
 }
@@ -100,12 +106,13 @@ fn two_newcomers() {
     let space = world.space.clone();
     let other = spawn(move || {
         let thread = claim(&space, 1);
-        (thread.locker().record(), thread.take_entry().unwrap())
+        let entry = thread.take_entry().unwrap();
+        (thread, entry)
     });
     let thread = claim(&world.space, 2);
-    let mine = (thread.locker().record(), thread.take_entry().unwrap());
-    let theirs = other.join().unwrap();
-    assert!(mine.0 != theirs.0 && mine.1 != theirs.1, "{mine:?} {theirs:?}");
+    let mine = thread.take_entry().unwrap();
+    let (other, theirs) = other.join().unwrap();
+    assert!(mine != theirs && thread.locker().record() != other.locker().record());
     assert_eq!(world.space.header().records_used.load(Relaxed), 2);
     assert_eq!(world.space.header().entries_used.load(Relaxed), 2);
 }

@@ -6,6 +6,7 @@ use loom::thread::spawn;
 
 use super::{Items, PLAIN, STUCK, World, models, queue, spot, wait_until, wake};
 use crate::enrolled::Enrolled;
+use crate::entry::claim_of;
 use crate::head;
 use crate::layout::{EXCLUSIVE, PERSISTENT};
 use crate::thread::Thread;
@@ -29,7 +30,7 @@ fn take_either_by_set(thread: Thread, a: &Items, b: &Items) {
         panic!("nothing else can end it");
     };
     set.settle(Some(at)).unwrap();
-    std::mem::forget(set);
+    assert_eq!(claim_of(set.word().load()), None, "dropping the set has nothing left to pass on");
 }
 
 /// One item on each queue, one waiter for either, one for those of queue 1, and a last item for who came too late: of

@@ -77,7 +77,7 @@ fn put_off() {
         wake(&waker, 1, 1);
     });
     let mine = world.thread(1);
-    mine.deferred.set(Some(Vec::with_capacity(4)));
+    assert!(mine.defer().unwrap());
     asked.put();
     wake(&mine, 0, 1);
     let ended = wait_until(mine, &[spot(1, 0)], &PLAIN, &mut || answered.take().then_some(0));
