@@ -108,6 +108,28 @@ fn a_set_counts_the_wakes_that_met_its_members() {
 }
 
 #[test]
+fn a_wake_that_chose_a_member_is_counted_once() {
+    let stage = Stage::new();
+    let members = ["one", "two"].map(|label| {
+        let before = stage.waiters().len();
+        let member = thread({
+            let stage = stage.clone();
+            move || {
+                let mut set = WaitSet::new(&stage.region).unwrap();
+                let member = set.add(&stage.queue, &WaitOptions::new().exclusive().label(label)).unwrap();
+                set.wait(&bounded(), |_| stage.is_set()).unwrap();
+                set.take_fired(member)
+            }
+        });
+        stage.asleep(before + 1);
+        member
+    });
+    stage.set(1);
+    assert_eq!(stage.queue.wake_up_all(), Ok(woken(2, 0)));
+    assert_eq!(members.map(Thread::join), [1, 1]);
+}
+
+#[test]
 fn a_wake_while_the_owner_of_a_set_is_awake_makes_his_next_wait_evaluate() {
     for exclusive in [false, true] {
         let stage = Stage::new();
@@ -174,7 +196,8 @@ fn a_set_is_interrupted_and_then_goes_on() {
     let mut set = WaitSet::new(&stage.region).unwrap();
     let member = set.add(&stage.queue, &WaitOptions::new()).unwrap();
     handle.interrupt();
-    let outcome = set.wait(&bounded().interrupter(&handle), |_| false);
+    let limit = WaitOptions::new().timeout(common::LIMIT);
+    let outcome = set.wait(&limit.interrupter(&handle), |_| false);
     assert!(matches!(outcome, Err(Error::Interrupted { .. })), "{outcome:?}");
     assert_eq!(set.wait(&bounded().interrupter(&handle), |_| true), Ok(member));
 }
@@ -243,7 +266,8 @@ fn a_hand_written_loop_learns_of_its_deadline_and_interrupt() {
     wait.prepare();
     assert!(is_timed_out(wait.sleep()));
     drop(wait);
-    let mut wait = stage.queue.prepare_to_wait(&bounded().interrupter(&handle)).unwrap();
+    let limit = WaitOptions::new().timeout(common::LIMIT);
+    let mut wait = stage.queue.prepare_to_wait(&limit.interrupter(&handle)).unwrap();
     wait.prepare();
     handle.interrupt();
     assert!(matches!(wait.sleep(), Err(Error::Interrupted { .. })));

@@ -113,7 +113,7 @@ fn an_exclusive_priority_waiter_comes_first_and_is_the_only_one() {
     let ordinary = sleeper(&stage, "x", bounded().exclusive());
     let sole = sleeper(&stage, "p", bounded().exclusive().priority());
     assert_eq!(stage.labels(), ["p", "x"]);
-    let refused = stage.queue.wait_woken(&bounded().exclusive().priority());
+    let refused = stage.queue.wait_woken(&WaitOptions::new().timeout(common::LIMIT).exclusive().priority());
     assert!(matches!(refused, Err(Error::PriorityTaken { .. })), "{refused:?}");
     assert_eq!(refused.unwrap_err().errno(), libc::EBUSY);
     assert_eq!(stage.queue.wake_up(), Ok(woken(1, 0)));
