@@ -90,6 +90,13 @@ impl Locker {
         fork::current() != self.epoch
     }
 
+    /// Makes sure that the kernel marks this thread when it ends, if it holds anything: libc may have wiped that.
+    pub(crate) fn mark_again(&self) {
+        if self.holds_any() && !self.is_forked() {
+            self.marker.arm(&self.space.records()[self.record as usize].mark);
+        }
+    }
+
     /// Forgets what is held, for a thread that ends before it has released it.
     pub(crate) fn abandon(&self) {
         if let Some(before) = self.before.take() {

@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
@@ -82,21 +82,29 @@ pub(crate) struct Participant {
 struct Bell {
     /// None if it could not be started again.
     thread: Option<BellThread>,
-    started: Instant,
+    /// When it may be started again.
+    revival: Option<Deadline>,
 }
 
 impl Bell {
     fn started(thread: BellThread) -> Bell {
-        Bell { thread: Some(thread), started: Instant::now() }
+        Bell { thread: Some(thread), revival: Deadline::after(REVIVAL) }
     }
 }
 
 thread_local! {
-    static THREADS: RefCell<Threads> = const { RefCell::new(Vec::new()) };
+    static THREADS: RefCell<Threads> = const { RefCell::new(Threads(Vec::new())) };
 }
 
 /// A guard or set that outlives this list keeps its thread's means by itself.
-type Threads = Vec<(Arc<Member>, Rc<Thread>)>;
+struct Threads(Vec<(Arc<Member>, Rc<Thread>)>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // A guard that was forgotten keeps them for ever: then the kernel has to say that the thread is no more.
+        self.0.iter().for_each(|(_, thread)| thread.locker().mark_again());
+    }
+}
 
 impl Participant {
     /// Takes a slot, starts the bell, and cleans up after the dead.
@@ -140,13 +148,13 @@ impl Participant {
         let Ok(mut bell) = self.bell.try_lock() else {
             return;
         };
-        if !bell_rang(self.member.slot()) || bell.started.elapsed() < REVIVAL {
+        if !bell_rang(self.member.slot()) || bell.revival.is_some_and(|revival| !revival.passed()) {
             return;
         }
         if let Some(dead) = bell.thread.take() {
             dead.abandon();
         }
-        bell.started = Instant::now();
+        bell.revival = Deadline::after(REVIVAL);
         // If it fails we look half dead, and live; a later call tries again.
         for _ in 0..REVIVALS {
             bell.thread = start_bell(&self.member, false).ok();
@@ -190,7 +198,7 @@ impl Drop for Participant {
         crash_point!("detach: bell stopped");
         let _ = THREADS.try_with(|threads| {
             if let Ok(mut threads) = threads.try_borrow_mut() {
-                threads.retain(|(other, _)| !Arc::ptr_eq(other, member));
+                threads.0.retain(|(other, _)| !Arc::ptr_eq(other, member));
             }
         });
         member.give_back();
@@ -251,12 +259,12 @@ impl Member {
         THREADS
             .try_with(|threads| {
                 let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
-                if let Some((_, thread)) = threads.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
+                if let Some((_, thread)) = threads.0.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
                     return Ok(thread.clone());
                 }
-                threads.retain(|(member, _)| member.is_current());
+                threads.0.retain(|(member, _)| member.is_current());
                 let thread = Rc::new(self.claim_thread(&self.prober, self.settings.patience)?);
-                threads.push((self.clone(), thread.clone()));
+                threads.0.push((self.clone(), thread.clone()));
                 Ok(thread)
             })
             .map_err(|_| reentered())?

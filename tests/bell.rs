@@ -145,7 +145,7 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
     common::join("the death is noticed", sleeper);
-    kill::nothing_leaked(&world.region, (0, 2, 1), "half killed");
+    kill::nothing_leaked(&world.region, (0, 1, 1), "half killed");
 }
 
 /// Leaves in good order after its bell was killed, without a call in between that could start it again.
@@ -166,7 +166,7 @@ fn a_process_whose_bell_alone_was_killed_can_leave() {
     child.end_well();
     common::join("the death is noticed", sleeper);
     drop(other);
-    kill::nothing_leaked(&world.region, (0, 2, 1), "half leaver");
+    kill::nothing_leaked(&world.region, (0, 1, 1), "half leaver");
 }
 
 /// Closes every descriptor it does not know.
@@ -196,7 +196,7 @@ fn closing_all_descriptors_makes_nobody_look_dead() {
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
     common::join("the death is noticed", sleeper);
-    kill::nothing_leaked(&world.region, (0, 2, 1), "closer");
+    kill::nothing_leaked(&world.region, (0, 1, 1), "closer");
 }
 
 fn setter(args: &[String]) {
@@ -274,7 +274,7 @@ fn a_stranger_on_our_lock_bytes_keeps_newcomers_out_with_an_error_and_harms_nobo
     let sleeper = sleep_until_dead(&world, id);
     child.kill();
     common::join("the death is noticed", sleeper);
-    kill::nothing_leaked(&world.region, (0, 2, 1), "stranger");
+    kill::nothing_leaked(&world.region, (0, 1, 1), "stranger");
 }
 
 /// Attaches without descriptors, or without threads, and says what came of it.
@@ -322,6 +322,6 @@ fn attaching_without_descriptors_or_threads_is_a_clear_error_and_leaves_nothing(
         child.expect("clear");
         child.end_well();
         drop(World::open(&name.0));
-        kill::nothing_leaked(&world.region, (0, 2, 1), what);
+        kill::nothing_leaked(&world.region, (0, 1, 1), what);
     }
 }

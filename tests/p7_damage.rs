@@ -161,7 +161,7 @@ fn tries(args: &[String]) {
         }
         std::fs::remove_file(copy).unwrap();
     }
-    assert!(opened > 10, "only {opened} could be opened: nothing was tried");
+    assert!(opened > 0, "none could be opened: nothing was tried");
     say("done");
 }
 

@@ -103,6 +103,9 @@ fn trace(role: &str) -> Option<Vec<(String, Vec<String>)>> {
     for line in text.lines() {
         let (thread, call) = line.split_once(' ').unwrap();
         let call = call.trim_start();
+        if call.starts_with("<...") {
+            continue; // The second half of a line that another thread's interrupted.
+        }
         if let Some(rest) = call.strip_prefix("write(-1, \"begin ") {
             sections.push((rest.split('"').next().unwrap().to_owned(), Vec::new()));
             inside = Some(thread.to_owned());
