@@ -214,8 +214,9 @@ impl LockedHead<'_> {
             return;
         };
         let flags = entry.flags.load(Relaxed);
+        // Before the mark or the claim, so that whoever is woken by it finds it counted.
+        entry.fired.fetch_add(1, Release);
         if flags & EXCLUSIVE == 0 {
-            entry.fired.fetch_add(1, Relaxed);
             let before = word.look();
             crash_point!("wake: non-exclusive marked");
             if before & GONE == 0 {
@@ -240,7 +241,6 @@ impl LockedHead<'_> {
                 self.rotate(index);
             }
         } else {
-            entry.fired.fetch_add(1, Relaxed);
             self.wake_later(lead, before);
         }
     }
