@@ -46,6 +46,8 @@ pub(crate) enum Grip {
 
 /// How often a lock is looked at before sleeping on it: about a microsecond.
 const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
+/// How often somebody else may be quicker to take a lock that can be had, before the deadline counts all the same.
+const RACES: u32 = 100;
 /// The first and the longest pause between two looks at the owner.
 const FIRST_SLICE: Duration = Duration::from_millis(1);
 const LAST_SLICE: Duration = Duration::from_secs(1);
@@ -177,7 +179,7 @@ impl Locker {
                 continue;
             }
             // A lock that can be had is worth another try, but not for ever: a peer may play with the word.
-            let can_be_had = (is_free || is_left) && races <= SPINS;
+            let can_be_had = (is_free || is_left) && races <= RACES;
             if !can_be_had && deadline.is_some_and(Deadline::passed) {
                 return Err(self.stuck(seen));
             }

@@ -195,7 +195,9 @@ fn what_is_not_a_region_or_of_another_kind_is_refused() {
     check("twice", options().create(&name.0).unwrap_err(), libc::EEXIST, &[&name.0, "exists already"]);
     let original = std::fs::read(format!("/dev/shm{}", name.0)).unwrap();
     let size = original.len().to_string();
-    let table: [(&str, u64, &[u8], i32, &[&str]); 12] = [
+    /// What is damaged, where, with which bytes; the error number, and parts of the message.
+    type Case = (&'static str, u64, &'static [u8], i32, &'static [&'static str]);
+    let table: [Case; 12] = [
         ("magic", 0, b"WAITQUEU", libc::EMEDIUMTYPE, &["not a region", "use another name"]),
         ("version", 8, &[9, 0, 0, 0], libc::EPROTO, &["version 9", "speaks", "replace_dead"]),
         ("layout", 16, &[1; 8], libc::EPROTO, &["0x0101010101010101", "expects", "replace_dead"]),
