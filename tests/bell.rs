@@ -231,7 +231,7 @@ fn reader(args: &[String]) {
 }
 
 #[test]
-fn nothing_is_written_after_a_peer_is_no_longer_alive() {
+fn trap_52_nothing_is_written_after_a_peer_is_no_longer_alive() {
     let name = Name::new();
     let region = common::options().memory(ROOM as u64 + 4096).create(&name.0).unwrap();
     let room = region.object::<[AtomicU8; ROOM]>("room").unwrap();

@@ -42,7 +42,7 @@ fn p2_every_crash_point_is_in_a_case() {
 }
 
 #[test]
-fn p2_death_at_any_point_harms_nobody() {
+fn p2_trap_40_death_at_any_point_harms_nobody() {
     let mut jobs: Vec<(String, Box<dyn FnOnce() + Send>)> = Vec::new();
     for (point, programs) in CASES {
         for (program, nth) in *programs {

@@ -49,7 +49,7 @@ fn idle(name: &Name) -> (Child, ParticipantId) {
 }
 
 #[test]
-fn p2_a_waiter_killed_asleep_is_taken_off_and_holds_up_no_waker() {
+fn p2_trap_17_a_waiter_killed_asleep_is_taken_off_and_holds_up_no_waker() {
     let (name, world) = stage();
     for _ in 0..10 {
         let mut sleepers: Vec<Child> = (0..3).map(|_| Child::start("sleeper", &[&name.0])).collect();
@@ -63,7 +63,7 @@ fn p2_a_waiter_killed_asleep_is_taken_off_and_holds_up_no_waker() {
 }
 
 #[test]
-fn p2_the_next_waiter_gets_what_the_chosen_one_took_to_its_grave_100_of_100() {
+fn p2_trap_16_the_next_waiter_gets_what_the_chosen_one_took_to_its_grave_100_of_100() {
     let (name, world) = stage();
     for round in 0..100 {
         let mut chosen = Child::start("sleeper", &[&name.0]);
@@ -144,7 +144,7 @@ fn p2_a_lock_whose_holder_is_killed_is_taken_over_by_the_certificate() {
 }
 
 #[test]
-fn p2_a_queue_whose_lock_holder_is_killed_serves_many_contenders() {
+fn p2_trap_36_a_queue_whose_lock_holder_is_killed_serves_many_contenders() {
     for mutant in ["", "marks off"] {
         let (name, world) = stage();
         let crash = [("WAITQUEUE_CRASH", "lock: taken"), ("WAITQUEUE_MUTANT", mutant)];

@@ -77,7 +77,7 @@ fn take_turns(mut one: Child, mut other: Child) {
 }
 
 #[test]
-fn p6_two_processes_with_equal_ids_wait_for_and_wake_each_other() {
+fn p6_trap_14_two_processes_with_equal_ids_wait_for_and_wake_each_other() {
     let (name, world) = stage();
     let start = |side| first_process("echo", &[&name.0, side], &[]);
     if let (Some(one), Some(other)) = (start("0"), start("1")) {

@@ -25,7 +25,7 @@ fn echo(args: &[String]) {
 }
 
 #[test]
-fn p1_two_processes_take_turns_without_a_tick() {
+fn p1_trap_01_two_processes_take_turns_without_a_tick() {
     const ROUNDS: u32 = 20_000;
     let name = Name::new();
     let region = name.region();

@@ -43,7 +43,7 @@ fn stop(child: &Child) {
 }
 
 #[test]
-fn trap_46_stopped_sleepers_delay_nobody_in_a_wake_all() {
+fn p5_trap_46_stopped_sleepers_delay_nobody_in_a_wake_all() {
     const FORMS: [&str; 4] = ["plain", "exclusive", "many", "set"];
     let name = Name::new();
     let stage = Stage::of(name.region());

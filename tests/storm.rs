@@ -304,7 +304,7 @@ fn storm(kills_wanted: u32, mutant: &str) {
 }
 
 #[test]
-fn p2_storm_of_kills() {
+fn p2_trap_43_storm_of_kills() {
     storm(2000, "");
 }
 

@@ -86,9 +86,9 @@ fn put_off() {
 }
 
 models! {
-    a_waker_and_a_waiter(6) = takers(0, 1, &[1]),
+    trap_01_a_waker_and_a_waiter(6) = takers(0, 1, &[1]),
         twin_no_fence_a: "no fence A" => STUCK,
-        twin_no_fence_b: "no fence B" => STUCK,
+        trap_03_twin_no_fence_b: "no fence B" => STUCK,
         twin_commit_by_store: "commit by store" => STUCK;
     a_waker_and_an_exclusive_waiter(6) = takers(EXCLUSIVE, 1, &[1]),
         twin_no_look_for_the_awake: "no look for the awake" => STUCK,
