@@ -33,7 +33,7 @@ fn options() -> RegionBuilder {
 /// Where the tables are, as the layout says for these capacities.
 const SLOTS: u64 = 4096;
 const RECORDS: u64 = SLOTS + 4 * 64;
-const ENTRIES: u64 = RECORDS + 8 * 128;
+const ENTRIES: u64 = RECORDS + (8 + 4) * 128;
 const OBJECTS: u64 = ENTRIES + 16 * 128;
 const MEMORY: u64 = OBJECTS + 8 * 192;
 

@@ -379,4 +379,11 @@ fn wait_woken_returns_what_is_left_of_its_timeout() {
     stage.queue.wake_up().unwrap();
     let left = waiter.join().unwrap();
     assert!(left > Duration::ZERO && left <= common::stage::BEYOND);
+    let untimed = thread({
+        let queue = stage.queue.clone();
+        move || queue.wait_woken(&WaitOptions::new())
+    });
+    stage.asleep(1);
+    stage.queue.wake_up().unwrap();
+    assert_eq!(untimed.join(), Ok(Duration::MAX));
 }
