@@ -36,7 +36,7 @@ const RACES: usize = 100;
 
 /// How a region is created or opened; made by [`Region::builder`].
 ///
-/// Capacities count for creation; [`RegionBuilder::open_or_create`] also requires them of a region that exists. All
+/// Capacities and the mode count for creation; [`RegionBuilder::open_or_create`] also requires them of a region that exists. All
 /// others are choices of this process alone.
 ///
 /// # Examples
@@ -115,14 +115,16 @@ impl RegionBuilder {
         self
     }
 
-    /// The permission bits of a region that is created; default 0o600. Nothing may be granted to others.
+    /// The permission bits of a region that is created: 0o600 (the default), 0o640 or 0o660. With the latter two it is
+    /// given to the first accepted group, if ours is not among them. Whoever opens it has to accept the owner or group.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// Accepts regions that belong to this user, besides our own.
+    /// Accepts regions that belong to this user, besides our own. Never the overflow user (65534, "nobody"), who in a user
+    /// namespace stands for all strangers.
     #[must_use]
     pub fn accept_owner(mut self, uid: u32) -> Self {
         self.owners.push(uid);
@@ -145,7 +147,8 @@ impl RegionBuilder {
     }
 
     /// About how often a sleeping wait looks around without having been woken, default 1 s; `None` never. No promise
-    /// rests on it but in the presence of a hostile peer.
+    /// rests on it but in the presence of a hostile peer. A condition that only the tick finds true is reported some
+    /// 5 ms later, in which a wake may still come; otherwise it is counted as a rescue.
     #[must_use]
     pub fn tick(mut self, tick: Option<Duration>) -> Self {
         self.settings.tick = tick;
@@ -174,8 +177,8 @@ impl RegionBuilder {
     /// # Errors
     ///
     /// [`Error::NoSuchRegion`], [`Error::NotARegion`], [`Error::WrongVersion`], [`Error::WrongLayout`],
-    /// [`Error::WrongOwner`], [`Error::WrongMode`], [`Error::Damaged`], [`Error::TooSmall`], [`Error::Full`] if all
-    /// participants or threads are in use, [`Error::LockStuck`], [`Error::System`].
+    /// [`Error::WrongOwner`], [`Error::WrongMode`], [`Error::Damaged`], [`Error::Full`] if all participants are in use,
+    /// [`Error::System`].
     pub fn open(self, name: &str) -> Result<Region> {
         self.open_in(&Place::named(name)?)
     }
@@ -184,7 +187,7 @@ impl RegionBuilder {
     ///
     /// # Errors
     ///
-    /// As [`RegionBuilder::create`] and [`RegionBuilder::open`].
+    /// As [`RegionBuilder::create`] and [`RegionBuilder::open`]; [`Error::TooSmall`] if it exists with less.
     pub fn open_or_create(self, name: &str) -> Result<Region> {
         self.open_or_create_in(&Place::named(name)?)
     }
@@ -322,14 +325,8 @@ impl RegionBuilder {
     }
 
     fn plan(&self) -> Result<(Capacity, u64)> {
-        let mode = self.mode;
-        if mode & !0o770 != 0 || mode & 0o600 != 0o600 {
-            let why =
-                "a region is read and written by its owner and never open to others: use 0o600 or 0o660";
-            return Err(Error::WrongMode { region: "to be created".into(), mode, why });
-        }
         let capacity = self.capacity()?;
-        let too_large = Error::BadCapacity { what: "memory", asked: capacity.memory, max: 1 << 40 };
+        let too_large = Error::BadCapacity { what: "memory", asked: capacity.memory, max: MEMORY };
         let places = Places::of(&capacity).ok_or(too_large)?;
         Ok((capacity, places.end))
     }

@@ -54,7 +54,7 @@ fn locked<R>(thread: &Thread, body: impl FnOnce() -> Result<R>) -> Result<R> {
     outcome
 }
 
-/// All complete objects: name, tag, offset, size.
+/// All complete objects, with their names.
 pub(crate) fn objects(space: &Space) -> impl Iterator<Item = (&Object, String)> {
     (space.objects().iter())
         .filter(|object| object.state.load(Acquire) == READY)

@@ -10,18 +10,21 @@
 //!                                                                       │ evaluated false: back to ASLEEP
 //! ```
 //!
-//! 1. Only the word of a lead entry is used; all entries of one wait name the same lead. Wakers change it by
-//!    read-modify-write: ASLEEP → HELD(e), under the lock of e's head, and the bits LOOK and GONE. Everything else is
-//!    the owner's, also by read-modify-write, so that no bit set by others is overwritten.
+//! 1. Only the word of a lead entry is used; all entries of one wait name the same lead. Wakers: ASLEEP → HELD(e), and
+//!    whoever passes a claim on: HELD(e) → OPEN, both under the lock of e's head. LOOK and GONE: anybody. All else is
+//!    the owner's. All by read-modify-write but `start` and `finish`, which run while the wait is on no queue: what they
+//!    overwrite was meant for no wait.
 //! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP. So any bit, and any claim, ends the sleep
-//!    or prevents it; a wake that finds OPEN needs no system call.
+//!    or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick sleeps some milliseconds on
+//!    OPEN, which nobody has to end.)
 //! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
 //!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
 //!    before an evaluation, never after.
 //! 4. A claim is made only of ASLEEP, and kept while its owner evaluates. If the evaluation is false, somebody else
 //!    took what the wake announced, and the claim ends. If it was true through another queue, or the waiter leaves,
 //!    the claim is passed on. So each exclusive wake meets one evaluation that began after it, or is passed on.
-//! 5. A word with GONE is not claimed: its owner is believed dead. If he is not, he clears it himself.
+//! 5. A word with GONE is not claimed: its owner is believed dead, or has given up and could not leave. If he is alive
+//!    and goes on, he clears it himself.
 //!
 //! Why no wakeup is lost: a waker changes the condition, then fence B, then looks for waiters. A waiter is enrolled
 //! and OPEN, then fence A, then evaluates. Of any two such sequences one sees the other: the evaluation sees the
@@ -43,6 +46,11 @@ fn held(entry: u32) -> u32 {
 /// The entry through which a word is claimed.
 pub(crate) fn claim_of(word: u32) -> Option<u32> {
     (word & STATE == HELD).then_some(word >> CLAIM_SHIFT).and_then(|name| name.checked_sub(1))
+}
+
+/// Whether the owner of such a word may be asleep in the kernel, and has to be woken.
+pub(crate) fn may_sleep(word: u32) -> bool {
+    word & STATE >= ASLEEP
 }
 
 pub(crate) fn state_of(word: u32) -> u32 {
@@ -105,8 +113,8 @@ impl<'a> WaiterWord<'a> {
         let _ = self.update(|word| (claim_of(word) == Some(entry)).then_some(OPEN | word & (LOOK | GONE)));
     }
 
-    /// Tells the owner to look again; returns what the word was. If that was not OPEN or IDLE, the owner may be
-    /// asleep in the kernel, and the caller must wake the word.
+    /// Tells the owner to look again; returns what the word was. If by that he [may sleep](may_sleep), the caller must
+    /// wake the word.
     pub(crate) fn look(self) -> u32 {
         self.0.fetch_or(LOOK, AcqRel)
     }

@@ -266,14 +266,17 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NoSuchRegion { region } => {
-                write!(f, "no region {region}: create it first, or use open_or_create")
+                write!(
+                    f,
+                    "no region {region}: create it, or use open_or_create to open one that may not exist"
+                )
             }
             Error::NameTaken { region } => {
                 write!(f, "region {region} exists already: open it, or unlink it first")
             }
             Error::BadName { what, name, rule } => write!(f, "{what} name {name:?} cannot be used: {rule}"),
             Error::BadCapacity { what, asked, max } => {
-                write!(f, "capacity {what} = {asked} cannot be used: it must be from 1 to {max}")
+                write!(f, "{what} = {asked} cannot be used: it must be from 1 to {max}")
             }
             Error::NotARegion { region, why } => {
                 write!(f, "{region} is not a region ({why}): use another name, or remove the file")
@@ -312,7 +315,7 @@ impl fmt::Display for Error {
             ),
             Error::Full { region, what, capacity } => write!(
                 f,
-                "region {region} has used up its {capacity} {what}: create it with a larger {what}(…) in the builder"
+                "region {region} has no room left in its {capacity} {what}: create it with a larger {what}(…) in the builder"
             ),
             Error::NoSpace { region, needed } => write!(
                 f,
@@ -324,7 +327,7 @@ impl fmt::Display for Error {
                  or the type it was created with"
             ),
             Error::ForeignObject { region, what } => {
-                write!(f, "a {what} does not lie in region {region}: use one that lives in its objects")
+                write!(f, "{what}: not one of region {region}; use one that belongs to it")
             }
             Error::TimedOut { queue } => {
                 write!(f, "timed out on queue {queue}: the condition was still false at the deadline")
@@ -332,7 +335,10 @@ impl fmt::Display for Error {
             Error::Interrupted { queue } => {
                 write!(f, "interrupted on queue {queue}: handle the signal, then wait again")
             }
-            Error::Closed { queue } => write!(f, "queue {queue} is closed: stop using it"),
+            Error::Closed { queue } => write!(
+                f,
+                "queue {queue} is closed for ever: stop using it, or unlink the region to begin anew"
+            ),
             Error::PriorityTaken { queue } => write!(
                 f,
                 "queue {queue} already has an exclusive priority waiter: there can be one; wait without priority"

@@ -7,24 +7,24 @@
 //! leave     queue := 0 (from here it is none) · links · waiting − 1
 //! wake      marks and claims in order of the list · unlock · then one FUTEX_WAKE for each marked lead
 //! pass on   a wake for the next · then the claim is cleared
-//! close     CLOSED · then for each member: queue := 0, LOOK · unlock · wakes
+//! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
 //!
 //! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, and
 //!    finishes a half-done close. Nothing else can be half-done: marks are repeated by the next step or by the ring.
-//! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it wakes
-//!    all leads, also those already claimed.
+//! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it sets
+//!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
 //! 3. `waiting` is read without the lock by wakers, so it is never too low: raised before, lowered after.
-//! 4. Each waiter is met once in a walk, by one read-modify-write of its word: asleep, it is claimed; awake, it is told
-//!    to look again, because it may have evaluated before the change and commit after we have passed.
+//! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
+//!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have evaluated before the change and commit after we have passed.
 //! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
 use crate::atomic::{Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
-use crate::entry::{WaiterWord, claim_of, state_of};
+use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
-use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, OPEN, PERSISTENT, PRIORITY, QueueHead, STATE};
+use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, PERSISTENT, PRIORITY, QueueHead};
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::thread::{Inside, Thread};
@@ -337,7 +337,7 @@ impl LockedHead<'_> {
 
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
     fn wake_later(&mut self, lead: u32, before: u32) {
-        if before & STATE != OPEN {
+        if may_sleep(before) {
             self.inside.wakes().push(lead);
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! 0        Header        one page: magic, version, layout hash, capacities
 //! 4096     Slot    [P]   one for each attached process; its first two bytes in the file are the lock bytes
-//!          Record  [T]   one for each thread that takes locks
+//!          Record [P+T]  one for each slot's bell, then one for each thread of users
 //!          Entry   [E]   one for each enrolment on a head
 //!          Object  [O]   the directory of named objects
 //!          memory  [M]   user memory: heads, locks and atomics of the users
@@ -11,8 +11,9 @@
 //!
 //! Every table starts at a multiple of 64 and follows the one before, so that the capacities alone, read once and
 //! checked when the region is opened, say where everything is. Every field is an atomic for which every bit pattern
-//! is valid: a peer may write anything at any time, and the worst that follows is a wrong number, checked before
-//! use. Indices of entries are stored plus one, so that zero bytes mean "none" everywhere.
+//! is valid: a peer may write anything at any time, and the worst that follows is a wrong number, checked before use.
+//! Links, the claim in a waiter word and the owner in a lock word are indices plus one, so that zero bytes mean
+//! "none"; `lead` and `record` of an entry mean something only while `owner` is set.
 //!
 //! # Bit laws
 //!
@@ -45,12 +46,12 @@ pub(crate) const ASLEEP: u32 = 2;
 pub(crate) const HELD: u32 = 3;
 /// Look again before sleeping: the condition, the queue, the interrupt flag, or the owner's own life.
 pub(crate) const LOOK: u32 = 1 << 2;
-/// Somebody believes that the owner is dead: not to be claimed.
+/// Not to be claimed: the owner is believed dead, or has given up and could not leave yet.
 pub(crate) const GONE: u32 = 1 << 3;
 /// How far the claiming entry's index plus one is shifted.
 pub(crate) const CLAIM_SHIFT: u32 = 8;
 
-/// Somebody sleeps on the lock word.
+/// Somebody may sleep on the lock word.
 pub(crate) const WAITERS: u32 = 1 << 31;
 /// Both the record index plus one and its generation.
 pub(crate) const OWNER: u32 = !WAITERS;
@@ -67,11 +68,11 @@ pub(crate) const PERSISTENT: u32 = 4;
 
 /// [`Slot::state`], lower half.
 pub(crate) const FREE: u32 = 0;
-/// Taken, not yet able to own anything.
+/// Taken, owning no more than its bell's record.
 pub(crate) const ATTACHING: u32 = 1;
 /// In use, its life words registered.
 pub(crate) const LIVE: u32 = 2;
-/// Owns nothing any more, about to be free.
+/// Leaving: nobody takes it for alive, but it still owes a ring, and has not given everything back.
 pub(crate) const DETACHING: u32 = 3;
 
 /// How many life words a slot has, each watched by another participant.
@@ -91,7 +92,7 @@ impl<const N: usize> Default for Text<N> {
     }
 }
 
-/// The first page. Written before the region is published, then only its last four fields.
+/// The first page. Written before the region is published, then only its last five fields.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C)]
 pub(crate) struct Header {
@@ -118,7 +119,8 @@ pub(crate) struct Header {
     pub(crate) deaths: Guarded64,
 }
 
-/// One attached process. `state` changes by compare-and-swap; the other fields are the owner's.
+/// One attached process. `state` changes by compare-and-swap; the life words are the bell's and the kernel's, the
+/// doorbell is anybody's; the other fields are the owner's.
 #[repr(C, align(64))]
 pub(crate) struct Slot {
     /// Generation in the upper half, `FREE` … `DETACHING` in the lower.
@@ -141,7 +143,9 @@ pub(crate) struct LifeWord {
     pub(crate) reserved: Guarded32,
 }
 
-/// One thread of a participant. `owner` changes by compare-and-swap; the other fields are the owning thread's.
+/// One thread of a participant: first a record for each slot's bell, then those of users' threads. `owner` changes by
+/// compare-and-swap, a bell's by whoever holds lock byte A of its slot; `mark` is the kernel's too; the other fields are
+/// the owning thread's.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct Record {
@@ -159,8 +163,9 @@ pub(crate) struct Record {
 }
 
 /// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
-/// `order`, the links, `fired` and the claim's key and class change only under the lock of the head named by `queue`;
-/// the rest belongs to the owner and rests while `queue` is not 0.
+/// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`; `fired` is
+/// raised under it and lowered by the owner without it, by read-modify-write. The rest belongs to the owner and rests
+/// while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct Entry {
@@ -305,6 +310,9 @@ mod assertions {
         }
         hash
     };
+
+    const _: () = assert!(LIFE_WORDS == crate::sys::bell::LIFE_WORDS);
+    const _: () = assert!(size_of::<LifeWord>() == crate::sys::bell::LIFE_STRIDE);
 
     macro_rules! at {
         ($type:ty { $($field:ident: $offset:literal),* $(,)? } size $size:literal align $align:literal) => {

@@ -10,12 +10,14 @@
 //!
 //! 1. Who may change the word: anybody from free to himself; the owner to free; anybody from an owner who is gone to
 //!    himself; anybody who waits sets WAITERS. All by compare-and-swap but the release, which the owner alone does.
-//! 2. An owner is gone when its record was reused or freed (the generation differs), when the kernel marked its
-//!    record (it died holding a lock: exact to the thread, at once), or when both lock bytes of its process are free
-//!    (the certificate). Nothing else counts, above all no PID and no time.
+//! 2. An owner is gone when its record was reused or freed (the generation differs), when the kernel, or the ending thread
+//!    itself, marked its record (it died holding a lock: exact to the thread, at once), when its process has left its
+//!    slot, or when both lock bytes of its process are free (the certificate). A word that names no record is nobody's.
+//!    Nothing else counts, above all no PID and no time.
 //! 3. `holding` names the word before it is taken and until after it is released, so that whoever cleans up after a
 //!    death finds every lock of the dead, and frees it before the record can be used again. That is why a stale
-//!    owner never becomes a live one by reuse of the record, for any number of reuses.
+//!    owner never becomes a live one by reuse of the record. (A bell's record is used again at once, by a bell that
+//!    first frees what it names; until it has, the generation tells the two apart.)
 //! 4. No kill can strand a sleeper: a contended release is one system call, and a waiter sleeps in slices, looking
 //!    at the owner after each. A waiter killed after it was woken leaves the word free, and all others were woken too.
 //! 5. At most one region lock at a time per thread (place 0), nothing sleeps while holding it, so there is no
@@ -95,7 +97,11 @@ impl Locker {
     /// Makes sure that the kernel marks this thread when it ends, if it holds anything: libc may have wiped that.
     pub(crate) fn mark_again(&self) {
         if self.holds_any() && !self.is_forked() {
-            self.marker.arm(&self.space.records()[self.record as usize].mark);
+            let mark = &self.space.records()[self.record as usize].mark;
+            if self.marker.is_none() {
+                mark.fetch_or(OWNER_DIED, Release); // Nobody else will.
+            }
+            self.marker.arm(mark);
         }
     }
 
@@ -139,9 +145,11 @@ impl Locker {
             Ok(_) => Ok(Grip::Clean),
             Err(_) => self.lock_slow(word, patience),
         };
-        crash_point!("lock: taken");
-        if grip.is_err() {
-            self.forget(place);
+        match grip {
+            Ok(_) => {
+                crash_point!("lock: taken");
+            }
+            Err(_) => self.forget(place),
         }
         grip
     }
@@ -158,9 +166,9 @@ impl Locker {
                 return Err(Error::Reentered { region: self.space.label().clone() });
             }
             let is_free = seen & OWNER == 0;
-            let is_left = !is_free && spins == 0 && self.owner_is_gone(seen);
-            if is_free || is_left {
-                if is_left {
+            let is_abandoned = !is_free && spins == 0 && self.owner_is_gone(seen);
+            if is_free || is_abandoned {
+                if is_abandoned {
                     crash_point!("lock: owner gone, not taken over");
                 }
                 let waiters = if mutant("take-over drops waiters") { 0 } else { seen & WAITERS };
@@ -179,11 +187,11 @@ impl Locker {
                 continue;
             }
             // A lock that can be had is worth another try, but not for ever: a peer may play with the word.
-            let can_be_had = (is_free || is_left) && races <= RACES;
+            let can_be_had = (is_free || is_abandoned) && races <= RACES;
             if !can_be_had && deadline.is_some_and(Deadline::passed) {
                 return Err(self.stuck(seen));
             }
-            let sleeps = !is_free && !is_left;
+            let sleeps = !is_free && !is_abandoned;
             if sleeps
                 && (seen & WAITERS != 0
                     || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok())

@@ -25,7 +25,8 @@ impl<'a> Source<'a> {
         Source { queue, options: WaitOptions::new(), condition }
     }
 
-    /// The same, with the options that concern an entry: exclusive, priority, class and key.
+    /// The same, with the options that concern an entry: exclusive, priority, class and key. The others are
+    /// ignored here; they are those of the sleep.
     pub fn with(
         queue: &'a Queue,
         options: &WaitOptions<'a>,
@@ -83,14 +84,15 @@ impl fmt::Debug for Source<'_> {
 /// ```
 pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<usize> {
     let Some(first) = sources.first() else {
-        return Err(Error::BadCapacity { what: "queues of wait_many", asked: 0, max: u64::from(u32::MAX) });
+        return Err(Error::BadCapacity {
+            what: "number of queues of wait_many",
+            asked: 0,
+            max: u64::from(u32::MAX),
+        });
     };
     let region = first.queue.region().clone();
-    if let Some(foreign) = sources.iter().find(|source| !source.queue.region().is_same(&region)) {
-        return Err(Error::ForeignObject {
-            region: foreign.queue.region().label().clone(),
-            what: "queue of wait_many",
-        });
+    if sources.iter().any(|source| !source.queue.region().is_same(&region)) {
+        return Err(Error::ForeignObject { region: region.label().clone(), what: "queue of wait_many" });
     }
     let evaluate = |sources: &mut [Source<'_>]| sources.iter_mut().position(|source| (source.condition)());
     if let Some(at) = evaluate(sources) {
@@ -231,10 +233,7 @@ impl WaitSet {
         let members = &self.members;
         let mut evaluate =
             || (0..count).map(|turn| (start + turn) % count).find(|at| condition(members[*at].0));
-        let mut manner = options.manner(&self.region)?;
-        if options.is_poll() {
-            manner.deadline = Some(crate::sys::clock::Deadline::now());
-        }
+        let manner = options.manner(&self.region)?;
         let outcome = wait::wait_enrolled(&self.enrolled, &manner, &mut JustSleep, &mut evaluate);
         // Between waits it is awake, and its evaluation has answered the claim, or nobody will.
         let fired = match outcome {

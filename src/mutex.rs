@@ -21,6 +21,33 @@ use crate::wait::AroundSleep;
 /// When its owner dies, the next one gets the lock and learns of it from [`LockGuard::owner_died`]; he repairs the
 /// data and says so. Until somebody has, every owner learns of it. Not recursive and not fair. A thread can hold
 /// seven of a region at once. Corresponds to a robust, process-shared `pthread_mutex_t`.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering::*};
+/// use waitqueue::{Region, RobustLock};
+///
+/// waitqueue::shared_struct! {
+///     #[tag = "accounts v1"]
+///     struct Accounts { lock: RobustLock, ours: AtomicU64, theirs: AtomicU64 }
+/// }
+///
+/// # fn main() -> waitqueue::Result<()> {
+/// let region = Region::builder().create_memfd("bank")?;
+/// let accounts = region.object::<Accounts>("accounts")?;
+/// let lock = region.lock_at(&accounts.lock)?;
+/// let guard = lock.lock()?;
+/// if guard.owner_died() {
+///     // Somebody was killed in the middle: make the two sum up again, then say so.
+///     accounts.theirs.store(100 - accounts.ours.load(Relaxed), Relaxed);
+///     guard.repaired();
+/// }
+/// accounts.ours.fetch_add(1, Relaxed);
+/// accounts.theirs.fetch_sub(1, Relaxed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Lock {
     region: Region,
@@ -123,6 +150,7 @@ impl LockGuard<'_> {
 impl Relock for LockGuard<'_> {
     fn release(&mut self) {
         if let Some((thread, place)) = self.held.take() {
+            // (Refused only in a handler that was handed the guard of the thread it interrupted: then it is released bare.)
             let _inside = thread.begin();
             thread.locker().unlock(&self.lock.lock.word, place);
         }

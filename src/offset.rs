@@ -1,4 +1,4 @@
-//! The arena: the only place where an offset becomes a reference.
+//! The arena: the only place where an offset becomes a reference (but for the life words, in `sys/bell.rs`).
 //!
 //! A region's capacities are read once, checked, and kept in private memory; from then on the place of every table is
 //! private knowledge that no peer can change. Because every shared type is made of atomics for which all bit
@@ -81,7 +81,7 @@ mod real {
     shared!(AtomicI8 = "i8", AtomicI16 = "i16", AtomicI32 = "i32", AtomicI64 = "i64");
     shared!(QueueHead = "waitqueue head", RobustLock = "waitqueue lock");
 
-    // SAFETY: elements of an array follow each other without any bytes of its own.
+    // SAFETY: an array is its elements, without padding between them.
     unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
         const TAG: Tag = T::TAG;
     }
@@ -360,7 +360,7 @@ mod model {
 /// Declares a struct that may lie in a region: `repr(C)`, with a tag, all of whose fields are [`Shared`].
 ///
 /// The tag is a text of at most 31 bytes that you choose: every program that opens the object has to give the same
-/// one. Change it when you change the meaning of a field.
+/// one. Change it when you change a field: the size does not always tell, since a head inside rounds it up to 64.
 ///
 /// # Examples
 ///

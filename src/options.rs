@@ -75,7 +75,9 @@ impl<'a> WaitOptions<'a> {
     }
 
     /// Woken one at a time, oldest first: for waits that take something only one can have. A woken exclusive waiter
-    /// that leaves work behind has to wake the next. Corresponds to `WQ_FLAG_EXCLUSIVE`.
+    /// that leaves work behind has to wake the next. Exclusive waiters of one queue should wait for the same thing, or
+    /// tell themselves apart by [`WaitOptions::key`]: a wake that meets one whose condition is false is used up.
+    /// Corresponds to `WQ_FLAG_EXCLUSIVE`.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
         self.flags |= EXCLUSIVE;
@@ -172,8 +174,8 @@ impl<'a> WaitOptions<'a> {
     }
 
     pub(crate) fn manner(&self, region: &Region) -> Result<Manner<'a>> {
-        if let Some(foreign) = self.interrupter.filter(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
-            return Err(Error::ForeignObject { region: foreign.space.label().clone(), what: "interrupter" });
+        if self.interrupter.is_some_and(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
+            return Err(Error::ForeignObject { region: region.label().clone(), what: "interrupter" });
         }
         Ok(Manner {
             deadline: self.timeout.and_then(Deadline::after),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! 1. Lock byte A elects the owner of a slot; only he changes `state`, but for cleaners who set a certainly dead
-//!    generation FREE. Death before LIVE leaves a slot that owns nothing and that any attacher takes over.
+//!    generation FREE. Death before LIVE leaves a slot that owns nothing but its bell's record: any attacher takes it
+//!    over, or a cleaner frees it.
 //! 2. The bells form a ring. Each watches the three nearest live slots before its own, word k of the k-th, because
 //!    the kernel wakes one sleeper for each word, and that one may be stopped or dying itself.
 //! 3. A newcomer stores LIVE, fence, then looks for whom to tell; a bell thread reads its doorbell, fence, then looks
@@ -42,7 +43,7 @@ const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a bell that something killed is left dead at least.
+/// The shortest time between two revivals of a killed bell.
 const REVIVAL: Duration = Duration::from_millis(10);
 /// How often a call tries to start it again.
 const REVIVALS: u32 = 5;
@@ -96,7 +97,7 @@ thread_local! {
     static THREADS: RefCell<Threads> = const { RefCell::new(Threads(Vec::new())) };
 }
 
-/// A guard or set that outlives this list keeps its thread's means by itself.
+/// What this thread keeps, for each membership; a guard or set that outlives the list keeps its own.
 struct Threads(Vec<(Arc<Member>, Rc<Thread>)>);
 
 impl Drop for Threads {
@@ -115,14 +116,16 @@ impl Participant {
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, lingering) = (AtomicBool::new(false), Arc::default());
         let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
-        // A taken-over slot's last owner may be owed a ring, and nobody but us may know that he died.
+        // A taken-over slot's last owner may owe a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
             Ok(bell) => Ok(Participant { member, bell: Mutex::new(Bell::started(bell)), _lease: lease }),
             Err(error) => {
                 // A slot that was taken from the dead stays as it is: without a lock byte, so that others go on.
                 if !was_in_use {
                     member.give_back();
-                    member.slot().state.store(id & GENERATION | u64::from(FREE), Release);
+                    let (taken, free) =
+                        (id & GENERATION | u64::from(ATTACHING), id & GENERATION | u64::from(FREE));
+                    let _ = member.slot().state.compare_exchange(taken, free, Release, Relaxed);
                 }
                 Err(error)
             }
@@ -263,17 +266,17 @@ impl Member {
                     return Ok(thread.clone());
                 }
                 threads.0.retain(|(member, _)| member.is_current());
-                let thread = Rc::new(self.claim_thread(&self.prober, self.settings.patience)?);
+                let thread = Rc::new(self.claim_thread(&self.prober, false)?);
                 threads.0.push((self.clone(), thread.clone()));
                 Ok(thread)
             })
             .map_err(|_| reentered())?
     }
 
-    fn claim_thread(&self, prober: &Arc<Prober>, patience: Duration) -> Result<Thread> {
+    fn claim_thread(&self, prober: &Arc<Prober>, is_bell: bool) -> Result<Thread> {
+        let patience = if is_bell { PATIENCE } else { self.settings.patience };
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
         let tid = process::thread_id();
-        let is_bell = patience == PATIENCE;
         let myself = Myself { marker, mark: Marker::mark_value(), tid, is_bell };
         Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
     }
@@ -453,7 +456,7 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
     let (ready, answer) = mpsc::sync_channel(1);
     let shared = member.clone();
     let bell = bell::spawn(mapping.clone(), life, byte, move |context: &BellContext| {
-        match shared.claim_thread(context.prober(), PATIENCE) {
+        match shared.claim_thread(context.prober(), true) {
             Ok(thread) => {
                 let recovery = shared.go_live(&thread, ring);
                 let _ = ready.send(Ok(()));
@@ -464,11 +467,23 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
     })?;
     crash_point!("attach: bell started");
     let lost = || Error::system(mapping.label(), "clone", process::NO_MORE);
-    match answer.recv().unwrap_or_else(|_| Err(lost())) {
-        Ok(()) => Ok(bell),
-        Err(error) => {
-            bell.join();
-            Err(error)
+    loop {
+        match answer.recv_timeout(LAST_PAUSE) {
+            Ok(Ok(())) => return Ok(bell),
+            // Something killed that one thread: it will neither answer nor let go of its end.
+            Err(mpsc::RecvTimeoutError::Timeout) if bell_rang(slot) => {
+                bell.abandon();
+                return Err(lost());
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Ok(Err(error)) => {
+                bell.join();
+                return Err(error);
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                bell.join();
+                return Err(lost());
+            }
         }
     }
 }

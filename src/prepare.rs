@@ -12,14 +12,24 @@ use crate::wait::{self, Ended, Manner};
 
 /// An enrolment for a loop written by hand.
 ///
-/// ```text
-/// let mut wait = queue.prepare_to_wait(&options)?;
+/// ```
+/// # use std::sync::atomic::{AtomicU32, Ordering::*};
+/// # use waitqueue::{Region, WaitOptions};
+/// # fn main() -> waitqueue::Result<()> {
+/// # let region = Region::builder().create_memfd("example")?;
+/// # let (queue, ready) = (region.queue("queue")?, region.object::<AtomicU32>("ready")?);
+/// # ready.store(1, Release);
+/// let mut wait = queue.prepare_to_wait(&WaitOptions::new())?;
 /// loop {
-///     wait.prepare();                    // look again from here on
-///     if condition() { break }           // anything may happen here, but no sleep
-///     wait.sleep()?;                     // returns when woken, and sometimes without reason
+///     wait.prepare(); // look again from here on
+///     if ready.load(Acquire) != 0 {
+///         break;
+///     }
+///     wait.sleep()?; // returns when woken, and sometimes without reason
 /// }
-/// wait.finish();                         // the condition was met; dropping it instead passes a wake on
+/// wait.finish(); // the condition was met; dropping it instead passes a wake on
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// A wake between `prepare` and `sleep` makes `sleep` return at once. That is why the condition has to be evaluated

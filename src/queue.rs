@@ -70,7 +70,7 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new(), condition).map(drop)
     }
 
-    /// The same, for at most `timeout`; returns what is left of it, at least 1 ns. Corresponds to
+    /// Sleeps until the condition is true, for at most `timeout`; returns what is left of it, at least 1 ns. Corresponds to
     /// `wait_event_timeout` and `wait_event_hrtimeout`.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new().timeout(timeout), condition)
     }
 
-    /// The same, ended by any signal handler that runs during the sleep. Corresponds to `wait_event_interruptible`.
+    /// Sleeps until the condition is true, or any signal handler runs during the sleep. Corresponds to `wait_event_interruptible`.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new().interruptible(), condition).map(drop)
     }
 
-    /// Both. Corresponds to `wait_event_interruptible_timeout` and `wait_event_interruptible_hrtimeout`.
+    /// Sleeps until the condition is true, for at most `timeout`, or until a signal handler runs. Corresponds to `wait_event_interruptible_timeout` and `wait_event_interruptible_hrtimeout`.
     ///
     /// # Errors
     ///
@@ -361,8 +361,12 @@ impl Queue {
         Ok((woken, result))
     }
 
-    /// Closes the queue for ever: every waiter whose condition is false, now and later, gets [`Error::Closed`].
+    /// Closes the queue for ever, also after a restart: every waiter whose condition is false, now and later, gets [`Error::Closed`].
     /// Returns how many entries were enrolled. Corresponds to `wake_up_pollfree`.
+    ///
+    /// # Crash safety
+    ///
+    /// If the caller dies inside, either nothing has happened or whoever uses the queue next finishes it.
     ///
     /// # Errors
     ///

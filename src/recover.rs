@@ -3,7 +3,7 @@
 //!
 //! A death is known twice. The *bell* (a life word that the kernel marked) comes within microseconds, but the process
 //! may still be inside the kernel, writing to the region. The *certificate* (both lock bytes free) comes when its
-//! memory is gone. The rule runs in full at either; only what must not happen to the living waits for the second:
+//! memory is gone. The rule runs at each; what must not happen to the living waits for the second:
 //!
 //! ```text
 //!                                                     bell        certificate
@@ -15,7 +15,8 @@
 //! ```
 //!
 //! 1. Everything names the dead by participant id, which never comes to name another, and changes shared state by
-//!    compare-and-swap or under the head's lock after checking again. So the rule needs no election, and a cleaner
+//!    compare-and-swap or under the head's lock after checking again, but for LOOK and GONE, which may be set on
+//!    anybody. So the rule needs no election, and a cleaner
 //!    who was stopped for an hour does no harm when he goes on.
 //! 2. The claim first, then the ring, then the give-back: whoever dies in between has left the traces that make the
 //!    next one do it again; his own death makes sure that there is a next one.
@@ -23,8 +24,8 @@
 //!    marked waiters without having woken them. It also makes the living see that a peer is dead.
 //! 4. A slot may be taken again as soon as there is a certificate, before anybody has cleaned up: what the old
 //!    generation left is known by its id. Who takes such a slot, and whoever had heard the bell, rings.
-//! 5. A lock that a living process keeps (it may be stopped) holds nobody else up: what is under it is left for the
-//!    next sweep, everything else is done, and the ring is rung.
+//! 5. A lock that a living process keeps (it may be stopped) holds nobody else up: what is under it, and the give-back,
+//!    is left for the next sweep, everything else is done, and the ring is rung.
 //! 6. A bell can be false: then GONE made its owner look, who clears it, and a claim was passed on that he may use
 //!    nevertheless. A condition does not mind; a wait without a condition is woken once too often, not too rarely.
 
@@ -33,10 +34,10 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::{crash_point, mutant};
 use crate::directory;
-use crate::entry::{WaiterWord, claim_of, state_of};
+use crate::entry::{WaiterWord, may_sleep};
 use crate::error::Result;
 use crate::head::{self, REGION_LOCK};
-use crate::layout::{ASLEEP, ATTACHING, DETACHING, FREE, HOLDING, IDLE, LIVE, RobustLock, STATE, Slot};
+use crate::layout::{ATTACHING, DETACHING, FREE, HOLDING, LIVE, RobustLock, Slot};
 use crate::lock::{Grip, has_certificate, names};
 use crate::offset::Space;
 use crate::sys::futex;
@@ -84,7 +85,7 @@ pub(crate) fn bell_rang(slot: &Slot) -> bool {
 impl Recovery {
     /// Looks at every slot and does what is owed to the dead. `ask_all`: also where no bell rang. `ring`: in any case.
     ///
-    /// Returns whether there is something to come back for: a certificate, or a lock.
+    /// Returns whether there is something to come back for: a certificate, a lock, or somebody who attaches or leaves.
     pub(crate) fn sweep(&mut self, thread: &Thread, ask_all: bool, ring: bool) -> bool {
         self.judge(thread, ask_all);
         let dead: Vec<(u64, Verdict)> = (self.slots.iter().enumerate())
@@ -149,7 +150,7 @@ impl Recovery {
         }
     }
 
-    /// `participant` must have been read from the region after the slots were judged, or before.
+    /// `participant` may have been read before or after the slots were judged.
     fn verdict(&self, thread: &Thread, participant: u64) -> Verdict {
         let (index, generation) = (participant as u32 as usize, (participant >> 32) as u32);
         if let Some((judged, verdict)) = self.slots.get(index)
@@ -192,7 +193,7 @@ impl Recovery {
         }
         if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
             && lead.owner.load(Relaxed) == owner
-            && WaiterWord(&lead.word).gone() & STATE != IDLE
+            && may_sleep(WaiterWord(&lead.word).gone())
         {
             futex::wake(&lead.word);
         }
@@ -254,23 +255,23 @@ pub(crate) fn release_noted(thread: &Thread, index: u32) -> Result<()> {
 /// Takes one lock over from a record that is gone, and releases it.
 fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result<()> {
     let (space, locker) = (thread.space(), thread.locker());
-    let is_left = |word: &AtomicU32| {
+    let is_abandoned = |word: &AtomicU32| {
         let word = word.load(Acquire);
         names(word, dead) && locker.owner_is_gone(word)
     };
     let directory = &space.header().directory_lock;
     let (word, outcome) = if place == REGION_LOCK && Some(offset) == space.offset_of(directory) {
-        (directory, is_left(directory).then(|| directory::release(thread)))
+        (directory, is_abandoned(directory).then(|| directory::release(thread)))
     } else if place == REGION_LOCK {
         let Some(head) = space.head(offset) else { return Ok(()) };
-        (&head.lock, is_left(&head.lock).then(|| head::lock(thread, offset).map(drop)))
+        (&head.lock, is_abandoned(&head.lock).then(|| head::lock(thread, offset).map(drop)))
     } else {
         let Some(lock) = space.robust_lock(offset) else { return Ok(()) };
-        (&lock.word, is_left(&lock.word).then(|| release_users(thread, lock, offset)))
+        (&lock.word, is_abandoned(&lock.word).then(|| release_users(thread, lock, offset)))
     };
     // Somebody living may have taken it over meanwhile, and keep it: then it is not the dead one's any more.
     match outcome {
-        Some(Err(error)) if is_left(word) => Err(error),
+        Some(Err(error)) if is_abandoned(word) => Err(error),
         _ => Ok(()),
     }
 }
@@ -296,7 +297,7 @@ pub(crate) fn ring_all(space: &Space) {
         }
         let before = WaiterWord(&entry.word).look();
         crash_point!("recover: ringing");
-        if state_of(before) == ASLEEP || claim_of(before).is_some() {
+        if may_sleep(before) {
             futex::wake(&entry.word);
         }
     }

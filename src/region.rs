@@ -1,4 +1,4 @@
-//! A region: opening and checking one, and what its users get from it.
+//! A region: a process's attachment, and what its users get from it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::thread::Thread;
 /// a region keeps it attached.
 ///
 /// Attach after daemonising, `unshare` and `setns`: the bell is a thread. After `fork`, the child has to open the
-/// region for itself; the handles it inherited return [`Error::Forked`].
+/// region for itself; the handles it inherited return [`Error::Forked`] wherever they would have to act.
 ///
 /// # Crash safety
 ///
@@ -195,7 +195,11 @@ impl Region {
             return Err(Error::BadCapacity { what: "size", asked: size, max: room });
         }
         if !align.is_power_of_two() || u64::from(align) > ALIGN {
-            return Err(Error::BadCapacity { what: "alignment", asked: align.into(), max: ALIGN });
+            return Err(Error::BadCapacity {
+                what: "alignment (a power of two)",
+                asked: align.into(),
+                max: ALIGN,
+            });
         }
         let offset = directory::find_or_create(&*self.enter()?, "object", name, Shape { tag, size, align })?;
         self.space().address(offset, size, align.into()).ok_or_else(|| self.misplaced(offset))
@@ -220,7 +224,8 @@ impl Region {
 
     /// Whether a participant is still attached and its process alive.
     ///
-    /// Turns false only when its memory is gone, so that nothing it did can happen afterwards; every waiter of the
+    /// Turns false when it begins to detach, or, if it was killed, only when its memory is gone, so that nothing it did
+    /// can happen afterwards; every waiter of the
     /// region then evaluates its condition again. So a condition may ask this. A stopped process is alive.
     ///
     /// Async-signal-safe.

@@ -63,7 +63,7 @@ pub struct QueueInfo {
     pub lock_owner: Option<ParticipantId>,
     /// Who waits, in the order of waking.
     pub waiters: Vec<WaiterInfo>,
-    /// Wakes that found waiters.
+    /// Wakes that found waiters, those that were passed on included.
     pub wakes: u64,
     /// Exclusive waiters that wakes chose.
     pub claims: u64,
@@ -111,7 +111,7 @@ pub enum WaiterState {
     Asleep,
     /// Chosen by a wake.
     Chosen,
-    /// Believed dead.
+    /// Believed dead, or about to be taken off by its process.
     Gone,
 }
 

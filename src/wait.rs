@@ -1,4 +1,4 @@
-//! The one sleep loop, beneath every kind of wait. It links nothing: that is the head's work, under its lock.
+//! The one sleep, and the loops over it: with a condition, without one, and one turn of a loop that the user writes. It links nothing: that is the head's work, under its lock.
 //!
 //! ```text
 //! evaluate (true: done, nothing was touched) · spin · enrol every entry, word OPEN
@@ -8,14 +8,14 @@
 //!         false                 commit: ASLEEP, unless LOOK was set meanwhile · sleep until the word changes
 //! ```
 //!
-//! 1. While the thread is awake the word is OPEN or HELD, so nobody can claim it: what it is to do about wakes is
+//! 1. From `open` to `commit` the word is OPEN or HELD, so nobody can claim it: what the wait is to do about wakes is
 //!    settled by its evaluations alone, each of which begins after LOOK was cleared.
 //! 2. A claim is given up only by an evaluation that was false and began after the claim, or passed on. Until then its
 //!    entry stays on its queue, so that whoever cleans up after a death finds it: first passed on, then unlinked.
 //! 3. The order of results: condition, closed, timeout, interrupt. The evaluation comes after the look at the reasons,
 //!    so each of them gets one last evaluation, and giving up needs nothing of its own.
 //! 4. Whatever way a wait ends, also by a panic in the condition, `Enrolled` is dropped, which leaves all queues and
-//!    passes a claim on.
+//!    passes a claim on. (A set stays enrolled: its wait settles the claim, and after a panic its drop or next wait does.)
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop};
 use crate::crash::{crash_point, mutant};
 use crate::enrolled::{Enrolled, Spot};
-use crate::entry::{WaiterWord, claim_of};
+use crate::entry::{WaiterWord, claim_of, may_sleep};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN};
@@ -124,8 +124,7 @@ impl InterruptWord {
         let lead = self.lead.load(Relaxed);
         if let Some(entry) = lead.checked_sub(1).and_then(|index| space.entries().get(index as usize)) {
             // The wait may have ended meanwhile: to its successor on this word LOOK is a look for nothing.
-            // (ASLEEP and HELD have this bit in common: its owner may be in the kernel.)
-            if WaiterWord(&entry.word).look() & ASLEEP != 0 {
+            if may_sleep(WaiterWord(&entry.word).look()) {
                 futex::wake(&entry.word);
             }
         }

@@ -21,10 +21,16 @@
  * one of the same thread returns -EDEADLK. Do not longjmp or throw out of a handler or a condition. SIGKILL may come
  * at any instruction of any function: the others lose nothing, and nothing has to be cleaned up.
  *
- * Fork. The child of fork() opens the region for itself. On inherited handles every call returns -ECHILD; freeing them
+ * Fork. The child of fork() opens the region for itself. On inherited handles every call that would have to act returns
+ * -ECHILD (those that find nothing to do, with no waiters or a condition that holds, answer as always); freeing them
  * is allowed and leaves the parent alone. After exec nothing is left: everything is close-on-exec.
  *
  * Stopped processes (SIGSTOP, a debugger) are alive, and keep what they hold.
+ *
+ * Building
+ * --------
+ *     cargo build --release -p waitqueue-ffi
+ *     cc -I ffi/include program.c target/release/libwaitqueue_ffi.a -pthread -ldl -lm
  *
  * Conventions
  * -----------
@@ -37,7 +43,8 @@
  *
  * Errors that most functions may return, beside those that are listed: -ECHILD (after fork), -ESTALE (taken for dead
  * and the slot given away: free all handles and open again), -EDEADLK (from a signal handler), -EUCLEAN (the region is
- * damaged), -ETIME (a living process keeps a lock; the message names it), -ENOBUFS (a capacity is used up).
+ * damaged), -ETIME (a living process keeps a lock; the message names it), -ENOBUFS (a capacity is used up:
+ * regions made here have the default sizes; for others let a Rust program create the region).
  */
 #ifndef WAITQUEUE_H
 #define WAITQUEUE_H

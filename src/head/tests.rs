@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::layout::{HELD, IDLE, LOOK};
+use crate::layout::{HELD, IDLE, LOOK, OPEN, STATE};
 use crate::lock::owner_bits;
 use crate::{Region, RegionBuilder};
 
@@ -187,9 +187,9 @@ impl Plain {
             }
             let word = &mut self.words[waiter.entry as usize];
             let at = self.waiters.iter().position(|other| other.entry == waiter.entry).unwrap();
+            self.waiters[at].fired += 1;
             if waiter.flags & EXCLUSIVE == 0 {
                 woken.nonexclusive += 1;
-                self.waiters[at].fired += 1;
                 *word |= LOOK;
             } else if *word & STATE == ASLEEP {
                 woken.exclusive += 1;
@@ -200,7 +200,6 @@ impl Plain {
                     self.insert(waiter);
                 }
             } else {
-                self.waiters[at].fired += 1;
                 *word |= LOOK;
             }
         }

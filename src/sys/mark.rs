@@ -68,6 +68,10 @@ impl Marker {
         Marker { head: ptr::null_mut(), offset: 0 }
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.head.is_null()
+    }
+
     /// What a word must hold for the kernel to mark it when the calling thread dies.
     pub(crate) fn mark_value() -> u32 {
         thread_id() | WAITERS

@@ -128,6 +128,10 @@ pub(crate) mod mark {
             Armed
         }
 
+        pub(crate) fn is_none(&self) -> bool {
+            false
+        }
+
         pub(crate) fn disarm(&self, _armed: Armed) {}
     }
 }
