@@ -220,7 +220,9 @@ pub struct Name(pub String);
 impl Name {
     pub fn new() -> Name {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Name(format!("/waitqueue-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)))
+        // With the time, because a test that was killed leaves its region, and process ids come again.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        Name(format!("/waitqueue-test-{}-{now:x}-{}", std::process::id(), NEXT.fetch_add(1, Relaxed)))
     }
 
     /// Attaches, with the tick off, so that a lost wake hangs instead of being late.
