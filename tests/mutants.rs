@@ -314,6 +314,7 @@ fn record_reused() {
     let stop = [("WAITQUEUE_STOP", "lock: owner gone, not taken over")];
     let mut contender = Child::start_with("contender", &[&name.0], &stop);
     contender.expect("attached");
+    world.region.check().unwrap();
     let before = kill::owned(&world.region.snapshot());
     let mut first = Child::start("holder", &[&name.0, "dies"]);
     first.expect("locked");

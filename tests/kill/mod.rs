@@ -199,6 +199,8 @@ pub fn owned(snapshot: &Snapshot) -> (u32, u32, usize) {
 
 /// Everything the dead owned is back, and every list is whole.
 pub fn nothing_leaked(region: &Region, before: (u32, u32, usize), what: &str) {
+    // (Looking at the lists takes a thread record, which the caller has counted.)
+    region.check().unwrap_or_else(|error| panic!("{what}: {error}"));
     let start = std::time::Instant::now();
     while owned(&region.snapshot()) != before {
         assert!(
