@@ -307,3 +307,10 @@ fn trap_12_libcs_own_robust_mutexes_work_beside_ours() {
     assert_eq!(unsafe { libc::pthread_mutex_trylock(mutex.0.get()) }, libc::EOWNERDEAD);
     assert!(bank.lock.lock_timeout(common::LIMIT).unwrap().owner_died());
 }
+
+#[test]
+fn a_patience_like_the_bells_makes_nobody_a_bell() {
+    let region = common::options().patience(Duration::from_millis(20)).create_memfd("patience").unwrap();
+    region.queue("queue").unwrap().wait_event_timeout(|| false, Duration::from_micros(1)).unwrap_err();
+    assert_eq!(region.snapshot().threads.0, 1, "this thread has a record of its own");
+}
