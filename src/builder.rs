@@ -353,60 +353,71 @@ impl RegionBuilder {
     }
 
     fn open_or_create_in(&self, place: &Place) -> Result<Region> {
-        let (capacity, size) = self.plan()?;
+        self.plan()?;
         for _ in 0..RACES {
             let outcome = match map::open(place, &self.access(), true) {
-                Ok(mapping) => {
-                    match read_header(&mapping).and_then(|found| self.suffices(&mapping, &found)) {
-                        Ok(()) => self.attach(mapping),
-                        Err(error) if self.replace_dead && is_replaceable(&error) => {
-                            let draft = map::draft(place, size, &self.access())?;
-                            format(draft.mapping(), &capacity)?;
-                            crash_point!("replace: formatted, not published");
-                            match draft.replace(&mapping)? {
-                                Some(mapping) => self.attach(mapping),
-                                None if is_being_replaced(&mapping, place)? => continue,
-                                None => Err(error),
+                Ok(mapping) => match read_header(&mapping).and_then(|found| self.suffices(&mapping, found)) {
+                    Ok(found) => self.attach_to(mapping, found),
+                    Err(why) if self.replace_dead && is_replaceable(&why) => {
+                        self.replace(place, &mapping).and_then(|region| match region {
+                            Some(region) => Ok(region),
+                            None if is_being_replaced(&mapping, place)? => {
+                                Err(Error::NameTaken { region: place.label() })
                             }
-                        }
-                        Err(error) => Err(error),
+                            None => Err(why),
+                        })
                     }
-                }
+                    Err(error) => Err(error),
+                },
                 Err(Error::NoSuchRegion { .. }) => self.create_in(place),
                 Err(error) => Err(error),
             };
             match outcome {
                 Ok(region) if region.space().mapping().is_named_as(place) => return Ok(region),
-                Ok(_) | Err(Error::NameTaken { .. }) => {}
+                Ok(_) | Err(Error::NameTaken { .. }) => {} // Somebody else was quicker: look again.
                 Err(error) => return Err(error),
             }
         }
         Err(Error::NameTaken { region: place.label() })
     }
 
-    /// Whether an existing region offers what was asked for.
-    fn suffices(&self, mapping: &Mapping, found: &Capacity) -> Result<()> {
+    /// Puts a new region in the place of one in which nobody lives; `None` if somebody does.
+    fn replace(&self, place: &Place, old: &Mapping) -> Result<Option<Region>> {
+        let (capacity, size) = self.plan()?;
+        let draft = map::draft(place, size, &self.access())?;
+        format(draft.mapping(), &capacity)?;
+        crash_point!("replace: formatted, not published");
+        draft.replace(old)?.map(|mapping| self.attach(mapping)).transpose()
+    }
+
+    /// The capacities of an existing region, if it offers what was asked for.
+    fn suffices(&self, mapping: &Mapping, capacity: Capacity) -> Result<Capacity> {
         let asked = [
-            ("participants", self.participants, u64::from(found.participants)),
-            ("threads", self.threads, u64::from(found.threads)),
-            ("entries", self.entries, u64::from(found.entries)),
-            ("objects", self.objects, u64::from(found.objects)),
-            ("memory", self.memory, found.memory),
+            ("participants", self.participants, u64::from(capacity.participants)),
+            ("threads", self.threads, u64::from(capacity.threads)),
+            ("entries", self.entries, u64::from(capacity.entries)),
+            ("objects", self.objects, u64::from(capacity.objects)),
+            ("memory", self.memory, capacity.memory),
         ];
         for (what, asked, found) in asked {
             if let Some(asked) = asked.filter(|asked| *asked > found) {
                 return Err(Error::TooSmall { region: mapping.label().clone(), what, found, asked });
             }
         }
-        Ok(())
+        Ok(capacity)
     }
 
     fn attach(&self, mapping: Mapping) -> Result<Region> {
+        let capacity = read_header(&mapping)?;
+        self.attach_to(mapping, capacity)
+    }
+
+    /// With capacities that were read before, because what was judged has to be what is used.
+    fn attach_to(&self, mapping: Mapping, capacity: Capacity) -> Result<Region> {
         if !mapping.is_writable() {
             let why = "the descriptor is for reading only: pass one that was opened for reading and writing";
             return Err(Error::WrongMode { region: mapping.label().clone(), mode: 0o400, why });
         }
-        let capacity = read_header(&mapping)?;
         Region::attach(Space::new(Arc::new(mapping), capacity)?, self.settings)
     }
 }

@@ -225,7 +225,6 @@ impl Queue {
     pub fn wait_woken(&self, options: &WaitOptions) -> Result<Duration> {
         let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
-        thread.flush();
         let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
     }
