@@ -102,7 +102,7 @@ fn paths() {
     std::fs::remove_file(folder.join("twin")).unwrap();
     drop(options().open_or_create_at(&path).unwrap());
     options().unlink_at(&path).unwrap();
-    check("gone", options().unlink_at(&path).unwrap_err(), libc::ENOENT, &["create it first"]);
+    check("gone", options().unlink_at(&path).unwrap_err(), libc::ENOENT, &["open_or_create"]);
     check("device", options().open_at("/dev/null").unwrap_err(), libc::EMEDIUMTYPE, &["device"]);
     check("through a file", options().open_at("/dev/null/x").unwrap_err(), libc::ENOENT, &["no region"]);
     std::fs::remove_dir_all(&folder).unwrap();
@@ -190,7 +190,7 @@ fn full_tables_name_what_is_full_and_how_to_raise_it() {
 fn what_is_not_a_region_or_of_another_kind_is_refused() {
     let name = Name::new();
     let open = || options().open(&name.0).unwrap_err();
-    check("nothing there", open(), libc::ENOENT, &[&name.0, "create it first"]);
+    check("nothing there", open(), libc::ENOENT, &[&name.0, "open_or_create"]);
     drop(options().create(&name.0).unwrap());
     check("twice", options().create(&name.0).unwrap_err(), libc::EEXIST, &[&name.0, "exists already"]);
     let original = std::fs::read(format!("/dev/shm{}", name.0)).unwrap();
