@@ -49,6 +49,10 @@ fn taken_by(word: u64, owner: ParticipantId) -> u64 {
     word >> 40 << 40 | generation << 20 | slot << 4 | TAKEN
 }
 
+fn is_trickle(phase: u32) -> bool {
+    phase & 1 != 0
+}
+
 #[derive(Clone)]
 struct Storm {
     region: Region,
@@ -147,7 +151,7 @@ impl Storm {
             got = self.take(range);
             got.is_some() || self.stopped() || self.phase.load(Acquire) != phase
         };
-        let ways = if phase % 2 == 0 { 6 } else { 4 };
+        let ways = if is_trickle(phase) { 4 } else { 6 };
         let outcome = match random.below(ways) {
             0 | 1 => queue.wait_event_with(&exclusive, || take(range.clone())).map(drop),
             4 => {
@@ -169,7 +173,7 @@ impl Storm {
             _ => return self.consume_by_set(random, phase),
         };
         assert!(matches!(outcome, Ok(()) | Err(Error::TimedOut { .. })), "{outcome:?}");
-        if got.is_some() && phase % 2 != 0 {
+        if got.is_some() && is_trickle(phase) {
             // Time to be killed with it.
             std::thread::sleep(Duration::from_micros(random.below(200)));
         }
@@ -195,7 +199,7 @@ impl Storm {
     fn produce(&self, random: &mut Random) {
         let mut put = None;
         let mut condition = || {
-            put = if self.phase.load(Acquire) % 2 == 0 { self.put() } else { None };
+            put = if is_trickle(self.phase.load(Acquire)) { None } else { self.put() };
             put.is_some() || self.stopped()
         };
         self.room.wait_event_exclusive(&mut condition).unwrap();
