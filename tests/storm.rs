@@ -7,8 +7,11 @@
 //!
 //! State, owner and the count `n` of a token are one word, changed by compare-and-swap. What each process finishes it
 //! also writes into a ledger of its slot, after the fact: so the ledgers may lag behind the tokens by one for each
-//! kill, and by nothing else. Every so often the killing pauses: with no death to ring the bells, and with the tick
-//! off, the tokens go on circulating only if no wake has been lost.
+//! kill, and by nothing else.
+//!
+//! Under fire nearly any lost wake is made good by somebody who happens to look. So every volley of kills is followed
+//! by a trickle: all sleep exclusively and without a timeout, one token is put at a time, followed by one wake, and
+//! often by one kill, and it has to be finished by those who are left. The tick is off.
 
 mod common;
 mod kill;
@@ -28,9 +31,9 @@ const PROCESSES: usize = 8;
 const TOKENS: usize = 6;
 const OF_A: Range<usize> = 0..3;
 const OF_B: Range<usize> = 3..6;
-/// Kills between two pauses, and how many tokens have to be finished in a pause.
+/// Kills between two trickles, and how many tokens have to be finished in one.
 const VOLLEY: u32 = 40;
-const PAUSE: u64 = 60;
+const TRICKLE: usize = 24;
 
 const EMPTY: u64 = 0;
 const READY: u64 = 1;
@@ -46,12 +49,18 @@ fn taken_by(word: u64, owner: ParticipantId) -> u64 {
     word >> 40 << 40 | generation << 20 | slot << 4 | TAKEN
 }
 
+fn is_trickle(phase: u32) -> bool {
+    phase & 1 != 0
+}
+
 #[derive(Clone)]
 struct Storm {
     region: Region,
     tokens: Object<[AtomicU64; TOKENS]>,
     ledger: Object<[AtomicU64; 64]>,
     stop: Object<AtomicU32>,
+    /// Changes whenever a trickle begins or ends; odd while it lasts.
+    phase: Object<AtomicU32>,
     a: Queue,
     b: Queue,
     room: Queue,
@@ -63,6 +72,7 @@ impl Storm {
             tokens: region.object("tokens").unwrap(),
             ledger: region.object("ledger").unwrap(),
             stop: region.object("stop").unwrap(),
+            phase: region.object("phase").unwrap(),
             a: region.queue("a").unwrap(),
             b: region.queue("b").unwrap(),
             room: region.queue("room").unwrap(),
@@ -101,8 +111,30 @@ impl Storm {
         self.room.wake_up().unwrap();
     }
 
+    fn all_empty(&self) -> bool {
+        self.tokens.iter().all(|token| token.load(Acquire) & 0xf == EMPTY)
+    }
+
     fn finished(&self) -> u64 {
         self.tokens.iter().map(|token| token.load(Acquire) >> 40).sum()
+    }
+
+    /// Begins a trickle, or ends it, and has everybody look.
+    fn next_phase(&self) {
+        self.phase.fetch_add(1, AcqRel);
+        for queue in [&self.a, &self.b, &self.room] {
+            queue.wake_up_all().unwrap();
+        }
+    }
+
+    /// Waits until this is true, by wakes alone.
+    fn by_wakes_alone(&self, what: &str, condition: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !condition() {
+            let lost = began.elapsed() > common::LIMIT;
+            assert!(!lost, "{what}: not done, so a wake was lost\n{}", self.region.snapshot());
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -112,20 +144,22 @@ impl Storm {
     /// Waits in a way that chance chooses, and finishes what it got.
     fn consume(&self, random: &mut Random) {
         let mut got = None;
+        let phase = self.phase.load(Acquire);
         let exclusive = WaitOptions::new().exclusive();
         let (queue, range) = if random.below(2) == 0 { (&self.a, OF_A) } else { (&self.b, OF_B) };
         let mut take = |range: Range<usize>| {
             got = self.take(range);
-            got.is_some() || self.stopped()
+            got.is_some() || self.stopped() || self.phase.load(Acquire) != phase
         };
-        let outcome = match random.below(6) {
+        let ways = if is_trickle(phase) { 4 } else { 6 };
+        let outcome = match random.below(ways) {
             0 | 1 => queue.wait_event_with(&exclusive, || take(range.clone())).map(drop),
-            2 => {
+            4 => {
                 let timeout = exclusive.timeout(Duration::from_micros(random.below(3000)));
                 queue.wait_event_with(&timeout, || take(range.clone())).map(drop)
             }
-            3 => queue.wait_event(|| take(range.clone())),
-            4 => {
+            5 => queue.wait_event(|| take(range.clone())),
+            2 => {
                 let take = std::cell::RefCell::new(&mut take);
                 wait_many(
                     &mut [
@@ -136,13 +170,17 @@ impl Storm {
                 )
                 .map(drop)
             }
-            _ => return self.consume_by_set(random),
+            _ => return self.consume_by_set(random, phase),
         };
         assert!(matches!(outcome, Ok(()) | Err(Error::TimedOut { .. })), "{outcome:?}");
+        if got.is_some() && is_trickle(phase) {
+            // Time to be killed with it.
+            std::thread::sleep(Duration::from_micros(random.below(200)));
+        }
         got.into_iter().for_each(|token| self.finish(token));
     }
 
-    fn consume_by_set(&self, random: &mut Random) {
+    fn consume_by_set(&self, random: &mut Random, phase: u32) {
         let exclusive = WaitOptions::new().exclusive();
         let mut set = WaitSet::new(&self.region).unwrap();
         let a = set.add(&self.a, &exclusive).unwrap();
@@ -151,7 +189,7 @@ impl Storm {
             let mut got = None;
             set.wait(&WaitOptions::new(), |member| {
                 got = self.take(if member == a { OF_A } else { OF_B });
-                got.is_some() || self.stopped()
+                got.is_some() || self.stopped() || self.phase.load(Acquire) != phase
             })
             .unwrap();
             got.into_iter().for_each(|token| self.finish(token));
@@ -161,7 +199,7 @@ impl Storm {
     fn produce(&self, random: &mut Random) {
         let mut put = None;
         let mut condition = || {
-            put = self.put();
+            put = if is_trickle(self.phase.load(Acquire)) { None } else { self.put() };
             put.is_some() || self.stopped()
         };
         self.room.wait_event_exclusive(&mut condition).unwrap();
@@ -218,15 +256,7 @@ fn storm(kills_wanted: u32, mutant: &str) {
     };
     let mut workers: Vec<Child> = (0..PROCESSES).map(|_| start(&mut random, false)).collect();
     let (mut kills, mut suicides, mut graves) = (0, 0, Vec::new());
-    let progress = |wanted: u64, kills: u32| {
-        let seen = storm.finished();
-        let began = Instant::now();
-        while storm.finished() < seen + wanted {
-            let stuck = began.elapsed() > common::LIMIT;
-            assert!(!stuck, "no progress after {kills} kills: a wake was lost\n{}", storm.region.snapshot());
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    };
+    let mut next_trickle = VOLLEY;
     while kills < kills_wanted {
         let victim = random.below(PROCESSES as u64) as usize;
         match random.below(20) {
@@ -254,18 +284,38 @@ fn storm(kills_wanted: u32, mutant: &str) {
         if graves.len() > PROCESSES {
             graves.drain(..PROCESSES / 2);
         }
-        if kills % VOLLEY == 0 {
+        if kills >= next_trickle {
             for worker in &mut workers {
                 if worker.has_ended() {
                     *worker = start(&mut random, false);
                     suicides += 1;
                 }
             }
-            progress(PAUSE, kills);
+            storm.next_phase();
+            storm.by_wakes_alone("what was put before the trickle", || storm.all_empty());
+            for turn in 0..TRICKLE {
+                let token = turn % TOKENS;
+                let word = storm.tokens[token].load(Acquire);
+                assert!(storm.change(token, word, word | READY));
+                let queue = if OF_A.contains(&token) { &storm.a } else { &storm.b };
+                queue.wake_up().unwrap();
+                let victim = random.below(2 * PROCESSES as u64) as usize;
+                if let Some(victim) = workers.get(victim) {
+                    std::thread::sleep(Duration::from_micros(random.below(200)));
+                    victim.signal(libc::SIGKILL);
+                }
+                storm.by_wakes_alone("a token of the trickle", || storm.all_empty());
+                // Only now, since who starts looks at everything.
+                if let Some(victim) = workers.get_mut(victim) {
+                    *victim = start(&mut random, false);
+                    kills += 1;
+                }
+            }
+            storm.next_phase();
+            next_trickle = kills + VOLLEY;
         }
         std::thread::sleep(Duration::from_micros(random.below(3000)));
     }
-    progress(10 * PAUSE, kills);
     until("what the dead had taken is taken again", || {
         let owners = storm.tokens.iter().filter_map(|token| owner_of(token.load(Acquire)));
         owners.into_iter().all(|owner| storm.region.is_alive(owner))
