@@ -32,13 +32,18 @@ fn p1_trap_01_two_processes_take_turns_without_a_tick() {
     let turn = region.object::<AtomicU32>("turn").unwrap();
     let queue = region.queue("queue").unwrap();
     let mut other = Child::start("echo", &[&name.0, &ROUNDS.to_string()]);
-    for round in 0..ROUNDS {
-        turn.store(2 * round + 1, Release);
-        queue.wake_up().unwrap();
-        queue
-            .wait_event_timeout(|| turn.load(Acquire) == 2 * round + 2, common::LIMIT)
-            .expect("the other's turn");
-    }
+    // Without a timeout, which would evaluate once more at the end and hide a lost wakeup.
+    let taking_turns = std::thread::spawn({
+        let (turn, queue) = (turn.clone(), queue.clone());
+        move || {
+            for round in 0..ROUNDS {
+                turn.store(2 * round + 1, Release);
+                queue.wake_up().unwrap();
+                queue.wait_event(|| turn.load(Acquire) == 2 * round + 2).unwrap();
+            }
+        }
+    });
+    common::join("taking turns", taking_turns);
     other.end_well();
     region.check().unwrap();
 }
