@@ -138,6 +138,9 @@ impl Enrolled {
 
     /// A set's wait has ended: a claim that the spot that fired answers is used up, any other is passed on.
     pub(crate) fn settle(&self, fired: Option<usize>) -> Result<()> {
+        if !self.is_ours() {
+            return Ok(());
+        }
         let Some(claim) = claim_of(self.word().load()) else {
             return Ok(());
         };

@@ -219,10 +219,8 @@ impl LockedHead<'_> {
         if flags & EXCLUSIVE == 0 {
             let before = word.look();
             crash_point!("wake: non-exclusive marked");
-            if before & GONE == 0 {
-                woken.nonexclusive += 1;
-                self.wake_later(lead, before);
-            }
+            woken.nonexclusive += u32::from(before & GONE == 0);
+            self.wake_later(lead, before);
             return;
         }
         let before = word.claim_or_look(index, || {
@@ -232,8 +230,7 @@ impl LockedHead<'_> {
             }
             crash_point!("wake: key stored, not claimed");
         });
-        if before & GONE != 0 {
-        } else if state_of(before) == ASLEEP {
+        if state_of(before) == ASLEEP && before & GONE == 0 {
             crash_point!("wake: claimed");
             woken.exclusive += 1;
             self.inside.wakes().push(lead);
@@ -241,6 +238,7 @@ impl LockedHead<'_> {
                 self.rotate(index);
             }
         } else {
+            // Also of one who is believed dead: if he is not, whoever believes it may not have come to wake him.
             self.wake_later(lead, before);
         }
     }

@@ -132,6 +132,9 @@ impl Locker {
         place: usize,
         patience: Duration,
     ) -> Result<Grip> {
+        if self.is_forked() {
+            return Err(Error::Forked { region: self.space.label().clone() });
+        }
         let record = &self.space.records()[self.record as usize];
         record.holding[place].store(offset, Relaxed);
         let before = self.marker.arm(&record.mark);

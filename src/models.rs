@@ -130,6 +130,7 @@ const PLAIN: Manner<'static> = Manner {
     tick: None,
     spin: Duration::ZERO,
     label: "",
+    bell: None,
 };
 
 fn timed() -> Manner<'static> {

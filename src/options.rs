@@ -173,7 +173,10 @@ impl<'a> WaitOptions<'a> {
         self.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
-    pub(crate) fn manner(&self, region: &Region) -> Result<Manner<'a>> {
+    pub(crate) fn manner<'m>(&self, region: &'m Region) -> Result<Manner<'m>>
+    where
+        'a: 'm,
+    {
         if self.interrupter.is_some_and(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
             return Err(Error::ForeignObject { region: region.label().clone(), what: "interrupter" });
         }
@@ -184,6 +187,7 @@ impl<'a> WaitOptions<'a> {
             tick: region.member().settings.tick,
             spin: self.spin,
             label: self.label,
+            bell: Some(region),
         })
     }
 }

@@ -204,10 +204,10 @@ impl Drop for Participant {
                 threads.0.retain(|(other, _)| !Arc::ptr_eq(other, member));
             }
         });
-        member.give_back();
+        let all = member.give_back();
         crash_point!("detach: given back, slot not free");
-        // With entries left on a queue it is not free: our lock bytes go, and others find a slot of the dead.
-        if ours && member.lingering.list().is_empty() {
+        // With something left it is not free: our lock bytes go, and others find a slot of the dead.
+        if ours && all {
             let _ = slot.state.compare_exchange(
                 free | u64::from(DETACHING),
                 free | u64::from(FREE),
@@ -283,35 +283,37 @@ impl Member {
 
     /// Tries again to leave queues; true if some are left.
     fn settle_lingering(&self, thread: &Thread) -> bool {
-        // Not under its lock: a thread that has something to add must not wait for a queue's.
-        let mut lingering = std::mem::take(&mut *self.lingering.list());
-        lingering.retain(|entries| {
-            let left = entries.iter().all(|index| leave(thread, *index).is_ok());
-            if left {
-                for index in entries {
+        // Not under its lock: a thread that has something to add must not wait for a queue's. And one by one: should this
+        // bell be killed alone in between, the next finds what is left.
+        let lingering = self.lingering.list().clone();
+        for entries in lingering {
+            if entries.iter().all(|index| leave(thread, *index).is_ok()) {
+                for index in &entries {
                     let owner = &self.space.entries()[*index as usize].owner;
                     let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
                 }
+                self.lingering.list().retain(|other| *other != entries);
             }
-            !left
-        });
-        let mut list = self.lingering.list();
-        list.extend(lingering);
-        !list.is_empty()
+        }
+        !self.lingering.list().is_empty()
     }
 
-    /// Gives back all that bears our id, but for entries that linger on a queue, and records whose thread has forgotten
-    /// that it holds a lock: the next sweep deals with those.
-    fn give_back(&self) {
+    /// Gives back all that bears our id; false if something cannot be: an entry that is still on a queue, or a record
+    /// whose thread has forgotten that it holds a lock.
+    fn give_back(&self) -> bool {
         let entries = self.space.entries()[..self.space.entries_used()].iter();
-        let entries = entries.filter(|entry| entry.queue.load(Relaxed) == 0).map(|entry| &entry.owner);
+        let entries = entries.map(|entry| (&entry.owner, entry.queue.load(Relaxed) == 0));
         let records = self.space.records()[..self.space.records_used()].iter();
-        let records = records.filter(|record| record.holding.iter().all(|place| place.load(Relaxed) == 0));
-        for owner in entries.chain(records.map(|record| &record.owner)) {
-            if owner.load(Relaxed) == self.id {
+        let records = records
+            .map(|record| (&record.owner, record.holding.iter().all(|place| place.load(Relaxed) == 0)));
+        let mut all = true;
+        for (owner, can_be) in entries.chain(records).filter(|(owner, _)| owner.load(Relaxed) == self.id) {
+            all &= can_be;
+            if can_be {
                 let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
             }
         }
+        all
     }
 
     fn ring_doorbell(&self) {
@@ -362,7 +364,7 @@ impl Member {
         self.tell_neighbours();
         // What the slot's last bell held, if it died unnoticed; if it cannot be had now, whoever wants it takes it over.
         let _ = release_noted(thread, thread.locker().record());
-        let mut recovery = Recovery::default();
+        let mut recovery = Recovery::new();
         recovery.sweep(thread, true, ring);
         recovery
     }
@@ -395,7 +397,8 @@ fn leave(thread: &Thread, index: u32) -> Result<()> {
     let queue = thread.space().entries()[index as usize].queue.load(Acquire);
     if thread.space().head(queue).is_some() {
         let mut head = head::lock(thread, queue)?;
-        if head.has(index) {
+        let owner = &thread.space().entries()[index as usize].owner;
+        if head.has(index) && owner.load(Relaxed) == thread.participant() {
             head.pass_on(index);
             head.leave(index);
         }
@@ -410,10 +413,11 @@ fn ring(slot: &Slot) {
 
 /// A slot of our own: one that was left in good order, or else one whose owner is certainly dead.
 fn take_slot(space: &Arc<Space>, prober: &Prober) -> Result<(Lease, u64, bool)> {
-    for only_free in [true, false] {
+    // Twice also those of the dead: one may change hands, or be freed by a cleaner, while we look at it.
+    for only_free in [true, false, false] {
         for (index, slot) in space.slots().iter().enumerate() {
             let is_free = slot.state.load(Acquire) as u32 == FREE;
-            if is_free != only_free {
+            if only_free && !is_free {
                 continue;
             }
             let byte = space.lock_byte(index as u32);

@@ -68,8 +68,15 @@ pub(crate) struct Recovery {
     unsettled: bool,
     /// Somebody is attaching or leaving, and may die before the bell can tell.
     passing: bool,
-    /// The verdict on each slot in the sweep under way, with the slot's generation.
-    slots: Vec<(u32, Verdict)>,
+    /// The verdict on each slot in the sweep under way, with the slot's state.
+    slots: Vec<(u64, Verdict)>,
+}
+
+impl Recovery {
+    /// For one who begins: what others have left undone is his to do.
+    pub(crate) fn new() -> Recovery {
+        Recovery { unsettled: true, ..Recovery::default() }
+    }
 }
 
 /// The participant that a slot belongs to at present.
@@ -90,7 +97,7 @@ impl Recovery {
         self.judge(thread, ask_all);
         let dead: Vec<(u64, Verdict)> = (self.slots.iter().enumerate())
             .filter(|(_, (_, verdict))| matches!(verdict, Verdict::Rung | Verdict::Dead))
-            .map(|(index, (generation, verdict))| (id_of(index, u64::from(*generation) << 32), *verdict))
+            .map(|(index, (state, verdict))| (id_of(index, *state), *verdict))
             .collect();
         // Whoever had only rung and has left the table since was certified by somebody who may have died before ringing.
         let moved_on =
@@ -119,16 +126,18 @@ impl Recovery {
         for index in 0..thread.space().records_used() as u32 {
             settled &= self.release_locks(thread, index).is_ok();
         }
+        // One try for each queue: a stopped owner must not cost as many times as there are entries on it.
+        let mut stuck = Vec::new();
         for index in 0..thread.space().entries_used() as u32 {
-            settled &= self.settle_entry(thread, index).is_ok();
+            self.settle_entry(thread, index, &mut stuck);
         }
-        settled
+        settled && stuck.is_empty()
     }
 
     /// One question to the kernel for each slot in doubt.
     fn judge(&mut self, thread: &Thread, ask_all: bool) {
         let space = thread.space();
-        self.slots.clear();
+        let before = std::mem::take(&mut self.slots);
         self.passing = false;
         for (index, slot) in space.slots()[..space.slots_used()].iter().enumerate() {
             let state = slot.state.load(Acquire);
@@ -145,8 +154,11 @@ impl Recovery {
             } else {
                 Verdict::Alive
             };
-            self.passing |= verdict == Verdict::Alive && matches!(state as u32, ATTACHING | DETACHING);
-            self.slots.push(((state >> 32) as u32, verdict));
+            // Also one that has just come: it may not have been among those whom to watch.
+            let is_news = before.get(index) != Some(&(state, verdict));
+            let is_passing = is_news || matches!(state as u32, ATTACHING | DETACHING);
+            self.passing |= verdict == Verdict::Alive && is_passing;
+            self.slots.push((state, verdict));
         }
     }
 
@@ -154,7 +166,7 @@ impl Recovery {
     fn verdict(&self, thread: &Thread, participant: u64) -> Verdict {
         let (index, generation) = (participant as u32 as usize, (participant >> 32) as u32);
         if let Some((judged, verdict)) = self.slots.get(index)
-            && *judged == generation
+            && (*judged >> 32) as u32 == generation
         {
             return *verdict;
         }
@@ -183,13 +195,13 @@ impl Recovery {
     }
 
     /// Passes on what a dead waiter was woken for, and takes the certainly dead off their queues.
-    fn settle_entry(&self, thread: &Thread, index: u32) -> Result<()> {
+    fn settle_entry(&self, thread: &Thread, index: u32, stuck: &mut Vec<u64>) {
         let entries = thread.space().entries();
         let entry = &entries[index as usize];
         let owner = entry.owner.load(Acquire);
         let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
         if verdict == Verdict::Alive {
-            return Ok(());
+            return;
         }
         if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
             && lead.owner.load(Relaxed) == owner
@@ -200,16 +212,21 @@ impl Recovery {
         crash_point!("recover: marked gone");
         let queue = entry.queue.load(Acquire);
         if queue == 0 || thread.space().head(queue).is_none() {
-            return Ok(());
+            return;
         }
-        let mut head = head::lock(thread, queue)?;
+        if stuck.contains(&queue) {
+            return;
+        }
+        let Ok(mut head) = head::lock(thread, queue) else {
+            stuck.push(queue);
+            return;
+        };
         if head.has(index) && entry.owner.load(Relaxed) == owner {
             head.pass_on(index);
             if verdict != Verdict::Rung {
                 head.leave(index);
             }
         }
-        Ok(())
     }
 
     fn give_back(&self, thread: &Thread) {
@@ -226,13 +243,9 @@ impl Recovery {
                 crash_point!("recover: one owner given back");
             }
         }
-        for (index, slot) in space.slots()[..self.slots.len()].iter().enumerate() {
-            let (generation, verdict) = self.slots[index];
-            let state = slot.state.load(Relaxed);
-            if verdict == Verdict::Dead
-                && (state >> 32) as u32 == generation
-                && state as u32 != FREE
-                && slot.state.compare_exchange(state, state & !u64::from(u32::MAX), AcqRel, Relaxed).is_ok()
+        for (slot, (state, verdict)) in space.slots().iter().zip(&self.slots) {
+            let free = state & !u64::from(u32::MAX) | u64::from(FREE);
+            if *verdict == Verdict::Dead && slot.state.compare_exchange(*state, free, AcqRel, Relaxed).is_ok()
             {
                 space.header().deaths.fetch_add(1, Relaxed);
             }

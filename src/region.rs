@@ -21,6 +21,7 @@ use crate::queue::Queue;
 use crate::snapshot::{ParticipantInfo, Snapshot};
 use crate::sys::map::{self, Place};
 use crate::thread::Thread;
+use crate::wait::LookAfterBell;
 
 /// A shared mapping with wait queues and objects in it, to which this process is attached.
 ///
@@ -325,6 +326,12 @@ impl Region {
         let offset = self.space().offset_of(object);
         let held = offset.and_then(|offset| self.space().hold(offset));
         held.ok_or_else(|| Error::ForeignObject { region: self.label().clone(), what })
+    }
+}
+
+impl LookAfterBell for Region {
+    fn look_after_bell(&self) {
+        let _ = self.enter();
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop};
 use crate::crash::{crash_point, mutant};
 use crate::enrolled::{Enrolled, Spot};
-use crate::entry::{WaiterWord, claim_of, may_sleep};
+use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN};
@@ -74,6 +74,13 @@ pub(crate) struct Manner<'a> {
     pub(crate) tick: Option<Duration>,
     pub(crate) spin: Duration,
     pub(crate) label: &'a str,
+    /// Whose bell to start again when somebody believes us dead.
+    pub(crate) bell: Option<&'a dyn LookAfterBell>,
+}
+
+/// Makes sure that this process's bell runs: others may have seen it killed alone.
+pub(crate) trait LookAfterBell {
+    fn look_after_bell(&self);
 }
 
 /// What runs around each sleep: dropping and retaking a lock, or the commands of `wait_event_cmd`.
@@ -249,10 +256,15 @@ pub(crate) fn wait_enrolled(
             slept.count_rescue(enrolled, at, before);
             return Ok(Ended::Fired(at));
         }
+        // A child that the condition forked must not commit its parent.
+        if enrolled.thread().locker().is_forked() {
+            return Err(evicted(enrolled.thread()));
+        }
         if let Some(reason) = reason {
             crash_point!("wait: giving up");
             return Ok(manner.give_up(reason));
         }
+        manner.look_after_bell(before);
         if !word.commit() {
             continue;
         }
@@ -265,6 +277,12 @@ pub(crate) fn wait_enrolled(
 }
 
 impl Manner<'_> {
+    fn look_after_bell(&self, word: u32) {
+        if let Some(bell) = self.bell.filter(|_| word & GONE != 0) {
+            bell.look_after_bell();
+        }
+    }
+
     /// An interrupt is kept until a wait returns it, and no longer.
     fn give_up(&self, reason: Ended) -> Ended {
         if let (Ended::Interrupted, Some(handle)) = (reason, self.handle) {
@@ -327,12 +345,15 @@ pub(crate) fn wait_woken(
             enrolled.finish(Some(0));
             return Ok(Ended::Fired(0));
         }
-        if now & GONE != 0 || reason.is_some() {
+        // Believed dead while alive, it may have been passed by, or its claim passed on, which leaves it OPEN: one wake too
+        // many is better than one too few.
+        let was_given_up = |word: u32| word & GONE != 0 || state_of(word) == OPEN;
+        if was_given_up(now) || reason.is_some() {
             // From here on it cannot be claimed; a claim that came first counts.
             let last = word.open();
             enrolled.leave_unclaimed();
-            // Believed dead while alive, it may have been passed by: one wake too many is better than one too few.
-            if was_woken(last) || last & GONE != 0 {
+            manner.look_after_bell(last);
+            if was_woken(last) || was_given_up(last) {
                 enrolled.finish(Some(0));
                 return Ok(Ended::Fired(0));
             }
