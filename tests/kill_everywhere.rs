@@ -47,49 +47,63 @@ fn enumerate(arguments: &[String]) {
         chosen.is_empty()
             || chosen.iter().any(|part| operation.name.contains(part) || *part == "p2_kill_everywhere")
     };
-    let full = match std::env::var("KILL_EVERYWHERE").as_deref() {
-        Ok("full") => true,
+    let extent = match std::env::var("KILL_EVERYWHERE").as_deref() {
         Ok("mutants") => return everywhere::mutants::all(),
-        _ => false,
+        Ok("full") => FULL,
+        _ if cfg!(debug_assertions) => TASTE,
+        _ => SAMPLE,
     };
     let start = Instant::now();
-    let points = match (full, cfg!(debug_assertions)) {
-        (true, _) => Points::All,
-        (false, false) => Points::Some(40),
-        (false, true) => Points::Some(6),
-    };
-    let plan = Plan {
-        points,
+    let mut plan = Plan {
+        points: extent.points,
         patience: common::LIMIT * 2,
         stop_at_failure: false,
         verbose: std::env::var_os("KILL_EVERYWHERE_VERBOSE").is_some(),
         remains: Some(Mutex::default()),
     };
-    let operations: Vec<&'static Operation> = OPERATIONS.iter().filter(wanted).collect();
-    let jobs = operations.iter().flat_map(|operation| jobs(operation)).collect();
-    let mut tallies = run(jobs, &plan);
-
-    // The recoverers: distinct remains, and of each a sample of instructions, spread differently.
-    let mut remains: Vec<_> = plan.remains.unwrap().into_inner().unwrap().into_iter().collect();
-    remains.sort_unstable_by_key(|(hash, _)| *hash);
-    let found = remains.len();
-    let (states, points) = match (full, cfg!(debug_assertions)) {
-        (true, _) => (usize::MAX, 100),
-        (false, false) => (30, 20),
-        (false, true) => (8, 6),
-    };
-    remains.truncate(states);
-    let nested = remains.into_iter().map(|remains| Job {
-        operation: None,
-        remains: Some(remains),
-        setting: Setting::Recoverer,
-        marks: true,
+    let operations = OPERATIONS.iter().filter(wanted).enumerate();
+    let in_settings = operations.flat_map(|(nth, operation)| {
+        let mut jobs = jobs(operation);
+        // In turn, so that every setting has its operations.
+        let turn = nth % jobs.len();
+        jobs.rotate_left(turn);
+        jobs.truncate(extent.jobs);
+        jobs
     });
-    let plan = Plan { points: Points::Some(points), remains: None, ..plan };
-    tallies.extend(run(nested.collect(), &plan));
-    println!("distinct regions that deaths left behind: {found}");
+    let mut tallies = run(in_settings.collect(), &plan);
+
+    let mut remains: Vec<_> = plan.remains.take().unwrap().into_inner().unwrap().into_iter().collect();
+    let found = remains.len();
+    remains.sort_unstable_by_key(|(hash, _)| *hash);
+    remains.truncate(extent.remains);
+    let recoverers = remains.into_iter().map(|remains| Job {
+        operation: None,
+        setting: Setting::Recoverer,
+        marks: remains.0 % 2 == 0,
+        remains: Some(remains),
+    });
+    plan.points = Points::Some(extent.points_of_recoverer);
+    tallies.extend(run(recoverers.collect(), &plan));
+    println!("distinct regions that the dead left behind: {found}");
     report(&tallies, start.elapsed());
 }
+
+/// How much is tried.
+struct Extent {
+    points: Points,
+    /// For each operation, in how many settings, with marks or without.
+    jobs: usize,
+    /// How many of the distinct regions that the dead left behind are recovered by a victim, and at how many points of
+    /// that it dies; the points differ from region to region.
+    remains: usize,
+    points_of_recoverer: usize,
+}
+
+const FULL: Extent =
+    Extent { points: Points::All, jobs: usize::MAX, remains: usize::MAX, points_of_recoverer: 30 };
+const SAMPLE: Extent =
+    Extent { points: Points::Some(24), jobs: usize::MAX, remains: 30, points_of_recoverer: 20 };
+const TASTE: Extent = Extent { points: Points::Some(8), jobs: 2, remains: 4, points_of_recoverer: 8 };
 
 /// Every setting that makes sense for an operation, with marks and without.
 fn jobs(operation: &'static Operation) -> Vec<Job> {

@@ -89,10 +89,10 @@ impl Tally {
 pub enum Points {
     /// So many.
     Some(usize),
-    /// Those that leave something else behind than the one before.
+    /// Those that leave something else behind than the one before; an eighth, where nobody is killed.
     States,
     /// Every instruction in one setting; in the others every one that leaves something else behind than the one before,
-    /// and a sixteenth of the rest. Where nobody is killed, every one.
+    /// and some of the rest. Where nobody is killed, every one.
     All,
 }
 
@@ -195,10 +195,11 @@ impl Job {
         let nobody_dies = self.setting == Setting::Interleaved;
         let (stride, all_states) = match wanted {
             Points::Some(count) => (trace.len().div_ceil(count).max(1), false),
-            Points::States | Points::All if nobody_dies => (1, true),
+            Points::States if nobody_dies => (8, true),
+            Points::All if nobody_dies => (1, true),
             Points::All if self.setting == Setting::Alone && self.marks => (1, true),
             Points::States => (usize::MAX, true),
-            Points::All => (16, true),
+            Points::All => (64, true),
         };
         let mut hasher = DefaultHasher::new();
         let remains = self.remains.as_ref().map(|(hash, _)| hash);
