@@ -1,8 +1,8 @@
 //! What is killed: small, large, or busy.
 
 use std::hint::{black_box, spin_loop};
-use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread;
 use std::time::Duration;
 
