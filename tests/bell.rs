@@ -203,7 +203,7 @@ fn dies_holding(args: &[String]) {
     });
     filter(libc::SYS_getpriority, None, libc::SECCOMP_RET_KILL_THREAD);
     go_on.send(()).unwrap();
-    waiters.map(|waiter| common::join("the lock is taken over", waiter));
+    waiters.into_iter().for_each(|waiter| common::join("the lock is taken over", waiter));
 }
 
 #[test]

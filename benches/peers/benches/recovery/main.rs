@@ -55,25 +55,26 @@ fn main() {
         };
         let jobs: Vec<Job> = Job::ALL.into_iter().filter(is_wanted).collect();
         if jobs.len() > 1 {
-            for (job, measured) in measure(kind, &jobs, arguments.kills) {
-                writeln!(lines, "{}", report(kind, job, &measured.0, &measured.1)).expect("a line");
+            let times = measure(kind, &jobs, arguments.kills);
+            let mutex = times.last().expect("the mutex");
+            for (job, times) in jobs.iter().zip(&times) {
+                writeln!(lines, "{}", report(kind, *job, times, mutex)).expect("a line");
             }
         }
     }
     println!("load at the end: {}", load());
 }
 
-/// Kills so many for each job, in turns. Returns each job's times, with those of the last, the mutex.
-fn measure(kind: Kind, jobs: &[Job], kills: u64) -> Vec<(Job, (Histogram<u64>, Histogram<u64>))> {
+/// Kills so many for each job, in turns; returns the times of each.
+fn measure(kind: Kind, jobs: &[Job], kills: u64) -> Vec<Histogram<u64>> {
     let mut troupes: Vec<Troupe> = jobs.iter().map(|job| Troupe::start(*job)).collect();
-    let mut times = vec![Histogram::<u64>::new(3).expect("three digits"); jobs.len()];
+    let mut times = vec![Histogram::new(3).expect("three digits"); jobs.len()];
     for round in 1..=kills {
         for (troupe, times) in troupes.iter_mut().zip(&mut times) {
             times.record(troupe.kill_one(kind, round)).expect("it fits");
         }
     }
-    let mutex = times.last().expect("the mutex").clone();
-    jobs.iter().copied().zip(times.into_iter().map(|times| (times, mutex.clone()))).collect()
+    times
 }
 
 fn report(kind: Kind, job: Job, times: &Histogram<u64>, mutex: &Histogram<u64>) -> serde_json::Value {
