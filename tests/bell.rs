@@ -217,7 +217,7 @@ fn those_who_wait_for_a_lock_are_woken_by_its_owners_mark_alone() {
     }
     let (name, _world, _turn) = stage();
     // No bell rings, since the process lives; and nobody looks around by himself.
-    let alone = [("WAITQUEUE_MUTANT", "lock slices")];
+    let alone = [("WAITQUEUE_MUTANT", "no slices")];
     Child::start_with("dies_holding", &[&name.0], &alone).end_well();
 }
 
