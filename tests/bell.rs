@@ -7,6 +7,7 @@ mod kill;
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use common::{Child, LIMIT, Name, until, until_asleep};
@@ -18,6 +19,7 @@ fn role() {
     common::play(&[
         ("half_killed", half_killed),
         ("half_leaver", half_leaver),
+        ("dies_holding", dies_holding),
         ("closer", closer),
         ("setter", setter),
         ("reader", reader),
@@ -170,6 +172,55 @@ fn a_process_whose_bell_alone_was_killed_can_leave() {
 }
 
 /// Closes every descriptor it does not know.
+/// A thread is killed alone while it holds the lock, and two others sleep on it.
+fn dies_holding(args: &[String]) {
+    let world = World::open(&args[0]);
+    let (taken, holds) = channel();
+    let (go_on, goes_on) = channel::<()>();
+    let holder = world.clone();
+    std::thread::spawn(move || {
+        let _guard = holder.lock.lock().unwrap();
+        taken.send(()).unwrap();
+        goes_on.recv().unwrap();
+        // SAFETY: the filter kills this thread here.
+        unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) };
+    });
+    holds.recv().unwrap();
+    let waiters = [(); 2].map(|()| {
+        let (world, (here, is_here)) = (world.clone(), channel());
+        let thread = std::thread::spawn(move || {
+            // SAFETY: a number.
+            here.send(unsafe { libc::gettid() }).unwrap();
+            let guard = world.lock.lock_timeout(LIMIT * 10).unwrap();
+            assert!(guard.owner_died());
+        });
+        let calls = format!("/proc/self/task/{}/syscall", is_here.recv().unwrap());
+        let on_two_words = libc::SYS_futex_waitv.to_string();
+        until("a waiter sleeps on the lock and the mark", || {
+            std::fs::read_to_string(&calls).unwrap().split(' ').next() == Some(&on_two_words)
+        });
+        thread
+    });
+    filter(libc::SYS_getpriority, None, libc::SECCOMP_RET_KILL_THREAD);
+    go_on.send(()).unwrap();
+    waiters.into_iter().for_each(|waiter| common::join("the lock is taken over", waiter));
+}
+
+#[test]
+fn those_who_wait_for_a_lock_are_woken_by_its_owners_mark_alone() {
+    // SAFETY: no waiters, which is an error wherever there is such a call.
+    let outcome = unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) };
+    let error = std::io::Error::last_os_error();
+    if outcome == 0 || error.raw_os_error() != Some(libc::EINVAL) {
+        println!("skipped: no futex_waitv here: {error}");
+        return;
+    }
+    let (name, _world, _turn) = stage();
+    // No bell rings, since the process lives; and nobody looks around by himself.
+    let alone = [("WAITQUEUE_MUTANT", "no slices")];
+    Child::start_with("dies_holding", &[&name.0], &alone).end_well();
+}
+
 fn closer(args: &[String]) {
     let world = World::open(&args[0]);
     // SAFETY: what an application may do, if it has nothing of its own there; the library has to bear it.

@@ -87,4 +87,4 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use super::model::{clear_and_wake, wait, wake};
+pub(crate) use super::model::{clear_and_wake, wait, wait_any, wake};
