@@ -17,15 +17,20 @@ struct Mutant {
     /// Where it shows.
     operation: &'static str,
     setting: Setting,
+    /// Whether the kernel marks the victim, which is a second defence too.
+    marks: bool,
 }
 
 const fn mutant(name: &'static str, operation: &'static str, setting: Setting) -> Mutant {
-    Mutant { name, operation, setting }
+    Mutant { name, operation, setting, marks: true }
 }
 
 const MUTANTS: &[Mutant] = &[
-    mutant("no slices,store and wake split", "lock, wanted", Setting::Alone),
-    mutant("no slices,one sleeper of a lock woken", "lock, wanted", Setting::Alone),
+    Mutant { marks: false, ..mutant("no slices,store and wake split", "lock, wanted", Setting::Alone) },
+    Mutant {
+        marks: false,
+        ..mutant("no slices,one sleeper of a lock woken", "lock, wanted", Setting::Alone)
+    },
     mutant("claim not handed on", "wait_woken", Setting::Sleeper),
     mutant("no ring", "wake_up", Setting::Sleeper),
     mutant("recovery skips an entry", "wait_many, 2", Setting::Sleeper),
@@ -98,7 +103,7 @@ fn is_noticed(index: usize, name: &str) -> bool {
 pub fn one(index: &str) {
     let mutant = &MUTANTS[index.parse::<usize>().expect("a number")];
     let operation = OPERATIONS.iter().find(|operation| operation.name == mutant.operation);
-    let job = Job { operation, remains: None, setting: mutant.setting, marks: true };
+    let job = Job { operation, remains: None, setting: mutant.setting, marks: mutant.marks };
     let plan = Plan {
         points: Points::States,
         patience: NOTICED,
