@@ -7,7 +7,9 @@
 #ifndef ITEMS
 #define ITEMS 1
 #endif
+#ifndef MORTALS
 #define MORTALS 10
+#endif
 #define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run taker(1, 0, NONE, 0, 0); run taker(2, 0, NONE, 0, 0); run putter(3, 0, ITEMS); \

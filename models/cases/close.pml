@@ -4,7 +4,9 @@
 #define NU 3
 #define NQ 1
 #define NE 2
+#ifndef MORTALS
 #define MORTALS 12
+#endif
 #define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run taker(1, 0, NONE, 0, 0); run taker(2, 0, NONE, 1, 0); run closer(3, 0); \

@@ -6,8 +6,12 @@
 #define NE 2
 #define PLAIN
 #define GATE (ready[1] && ready[2])
+#ifndef MORTALS
 #define MORTALS 10
+#endif
+#ifndef MORTALS
 #define MORTALS 10
+#endif
 #define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run plain(1, 0, 0); run plain(2, 0, 0); run waker(3, 0); \

@@ -4,7 +4,9 @@
 #define NU 3
 #define NQ 2
 #define NE 3
+#ifndef MORTALS
 #define MORTALS 10
+#endif
 #define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run taker(1, 0, 1, 0, 0); run taker(2, 1, NONE, 0, 0); run putter(3, 1, 1); \

@@ -8,7 +8,9 @@
 #ifndef NEWCOMER
 #define NEWCOMER idler(3)
 #endif
+#ifndef MORTALS
 #define MORTALS 12
+#endif
 #define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); \
     run taker(1, 0, NONE, 0, 0); run putter(2, 0, 1); run NEWCOMER; \
