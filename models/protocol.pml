@@ -15,7 +15,7 @@
  * returned, or sleeps although nothing is there for it (no lost wake, no hang); if somebody who cleans up is alive, no
  * lock, entry, record or slot bears the name of a dead one.
  *
- * Each macro T_… makes a twin that lacks a step, and must fail.
+ * Each macro T_… makes a twin that lacks a step; `tests/protocol_model.rs` lists those that are shown to fail.
  *
  * Not here: weak memory (a fence that is missing is a pair of steps in the other order), keys and classes, interrupts,
  * detaching, the reviving of a bell, users' locks and the directory's. Bells hear of every death: who watches whom,
