@@ -1,27 +1,21 @@
 /* Who is killed, and what must hold when nothing moves any more. */
 
-#ifndef MORTALS
-#define MORTALS 254
-#endif
-#define mortal(p) ((MORTALS) >> (p) & 1)
-
 #ifdef THREADS_APART
 /* The threads of a process die one after the other, in any order, as far apart as can be. */
 #define kill(p) \
-    :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN; kills++ \
-    :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = BELL; kills++ \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN; kills++ } \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = BELL; kills++ } \
     :: dying[p] == MAIN || dying[p] == BELL && p != FALSE_BELL -> dying[p] = MAIN | BELL \
     :: p == FALSE_BELL && !dying[p] -> dying[p] = BELL
 #ifndef FALSE_BELL
 #define FALSE_BELL 0
 #endif
 #else
-#define kill(p) :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN | BELL; kills++
+#define kill(p) :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN | BELL; kills++ }
 #endif
 
-/* Kills at any moment; and may leave it at fewer. */
+/* Kills at any moment, at the latest when nothing else moves. */
 proctype killer() {
-    byte kills;
     do
     kill(1)
     kill(2)
@@ -31,7 +25,6 @@ proctype killer() {
 #if NP > 3
     kill(4)
 #endif
-    :: atomic { kills < KILLS -> kills = KILLS }
     od
 }
 

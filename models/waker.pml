@@ -4,27 +4,37 @@
 proctype putter(byte p; byte a; byte many) {
     LOCALS;
     {
-        do
-        :: atomic { many > 0 -> many--;
+again:  do
+        :: atomic { many > 0 && live[p] -> many--;
                if
                :: me == 0 -> begin_main(p)
                :: else
-               fi };
+               fi;
 #ifdef T_NO_FENCE_B
-           over = waiting[a];
+               over = waiting[a]
+           };
            d_step { item[a]++; made++ };
 #else
-           in_call[p] = 1;
-           d_step { item[a]++; made++; in_call[p] = 0 };
-           over = waiting[a];
+#ifdef LATE_WRITES
+               in_call[p] = 1
+           };
+           atomic {
 #endif
-            if
-            :: over != 0 -> take(a); walk(a, 1); unlock(a)
-            :: else
-            fi
-        :: atomic { many == 0 -> break }
-        od;
-        RETURNED
+               item[a]++; made++; in_call[p] = 0
+           };
+           atomic { over = waiting[a];
+#endif
+#ifdef T_NO_FENCE_B
+           atomic {
+#endif
+               if
+               :: over == 0 -> goto again
+               :: else -> over = 0
+               fi
+           };
+           wake_one(a)
+        :: atomic { many == 0 -> RETURNED }
+        od
     } UNTIL_KILLED
 }
 
@@ -32,24 +42,21 @@ proctype putter(byte p; byte a; byte many) {
 proctype waker(byte p; byte a) {
     LOCALS;
     {
-        atomic { GATE -> begin_main(p) };
-        take(a);
-        walk(a, 1);
-        unlock(a);
-        owed++;
-        RETURNED
+        atomic { GATE && live[p] -> begin_main(p) };
+        wake_one(a);
+        atomic { owed++; RETURNED }
     } UNTIL_KILLED
 }
 
 proctype closer(byte p; byte a) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        take(a);
-        closed[a] = 1;
-        expel(a);
-        unlock(a);
-        RETURNED
+        do
+        :: section { live[p] && to_be_had(a) -> begin_main(p); take(a); closed[a] = 1 }
+        :: section { mine(a) -> expel(a); let_go(a) }
+        :: WAKES(a)
+        od;
+        atomic { RETURNED }
     } UNTIL_KILLED
 }
 
@@ -57,10 +64,10 @@ proctype closer(byte p; byte a) {
 proctype locker(byte p; byte a) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        take(a);
-        unlock(a);
-        RETURNED
+        atomic { live[p] -> begin_main(p) };
+        take_asleep(a);
+        release(a);
+        atomic { RETURNED }
     } UNTIL_KILLED
 }
 
@@ -68,7 +75,6 @@ proctype locker(byte p; byte a) {
 proctype idler(byte p) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        RETURNED
+        atomic { live[p] -> begin_main(p); RETURNED }
     } UNTIL_KILLED
 }

@@ -53,6 +53,16 @@ bit ended[N1];                  /* the main thread's exit is complete, its mark 
 bit in_call[N1];                /* inside a system call that changes a condition */
 #define MAIN 1
 #define BELL 2
+byte kills;
+#ifdef THREADS_APART
+#define THIS_THREAD (r < NS -> BELL : MAIN)
+#else
+#define THIS_THREAD (MAIN | BELL)
+#endif
+#ifndef MORTALS
+#define MORTALS 254
+#endif
+#define mortal(p) ((MORTALS) >> (p) & 1)
 
 /* What each program does, to judge by. */
 bit live[N1];                   /* attached, and its first sweep done */
