@@ -16,7 +16,7 @@
 #define or_dies skip
 #else
 #define section atomic
-#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = THIS_THREAD; kills++ :: true fi
+#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = THIS_THREAD :: true fi
 #endif
 
 #define free_lock(h) (OWNED(lockw[h]) == 0)
