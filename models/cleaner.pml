@@ -221,8 +221,7 @@ inline attach() {
 }
 #endif
 
-/* `sweeps`: this bell gets to run. */
-proctype bell(byte p; bit sweeps) {
+proctype bell(byte p) {
     byte r, me, x, over, q, whose, cur, got, visited, towake, verdicts, known, dead;
     bit rings, unsettled, registered, rouse;
     {
@@ -235,7 +234,7 @@ proctype bell(byte p; bit sweeps) {
         d_step { r = slot_of[p]; me = ME(r); registered = 1 };
 #endif
         do
-        :: atomic { sweeps && (any_news || any_moved || unsettled) -> sweeping[p] = 1; judge(false) };
+        :: atomic { sweeps(p) && (any_news || any_moved || unsettled) -> sweeping[p] = 1; judge(false) };
            sweep()
         od
     } unless { dying[p] & BELL };

@@ -2,10 +2,18 @@
  *
  * A thread has locals: r (its record), me (its name in a lock word), and what a walk needs: cur, got, visited, towake.
  *
- * `section` is one step for all but death. Nobody sees what is done under a lock before it is released, except in the
- * few words that are read without it; so in a section there is at most one access to such a word, behind which there
- * are only releases, and before which only takings. `or_dies` is death between two parts of a section. With FINE, and
- * with SLEEP_ON_LOCKS, sections are taken apart.
+ * A `section` is one step for all but death, which may come between its parts: `or_dies`. No behaviour is lost by that
+ * (Lipton's reduction): to take a lock, or an entry or a record that is free, commutes with whatever others do next; to
+ * release one, with whatever they did before; and nobody sees the links, the order and the announcement but under the
+ * lock, or after a death. What is left of a section is one access, at most, to a word that others read without the lock:
+ *
+ *   a lead's word     each member's turn in a walk is a section of its own
+ *   waiting           raised in `enrol` alone; a waker may read it as it was before it was lowered (`putter`)
+ *   equeue            of the living, read by themselves; of the dead, by other cleaners, and `leave` changes it last
+ *
+ * With one kill the other thread of the dying process is inside no section: bells work after a death. With more it
+ * may be, so that threads die apart. Taken whole is a close that a take-over finishes. FINE takes sections apart, to
+ * compare; and so does SLEEP_ON_LOCKS.
  */
 
 #if defined(FINE) || defined(SLEEP_ON_LOCKS)
@@ -14,9 +22,17 @@
 #elif KILLS == 0
 #define section atomic
 #define or_dies skip
+#elif KILLS == 1
+#define section atomic
+#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = KILLED_WITH(THIS_THREAD) :: true fi
 #else
 #define section atomic
-#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = THIS_THREAD :: true fi
+#define or_dies \
+    if \
+    :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = THIS_THREAD \
+    :: dying[p] && p != FALSE_BELL && !(dying[p] & THIS_THREAD) -> dying[p] = MAIN | BELL \
+    :: true \
+    fi
 #endif
 
 #define free_lock(h) (OWNED(lockw[h]) == 0)
@@ -40,13 +56,11 @@ inline repair(h) {
 #ifndef T_NO_REBUILD
     linked[h] = members(h);
     or_dies;
-    atomic {
-        waiting[h] = count(h);
-        if
-        :: closed[h] -> expel(h)
-        :: else
-        fi
-    }
+    waiting[h] = count(h);
+    if
+    :: closed[h] -> or_dies; expel(h)
+    :: else
+    fi
 #else
     skip
 #endif

@@ -165,8 +165,8 @@ inline settle_step(h, e, passes, leaves) {
     if
     :: leaves_first(h, e, leaves) -> leave(h, e)
     :: !leaves_first(h, e, leaves) && (passes) && holds_claim(e) && more(h) && passing -> d_step { offer(h) }; or_dies; rotate(h)
-    :: !leaves_first(h, e, leaves) && (passes) && holds_claim(e) && !(more(h) && passing) ->
-       word[elead[e]] = OPEN; claim[elead[e]] = 0; got = 0; visited = 0
+    :: atomic { !leaves_first(h, e, leaves) && (passes) && holds_claim(e) && !(more(h) && passing) ->
+       word[elead[e]] = OPEN; claim[elead[e]] = 0; got = 0; visited = 0 }
     :: !leaves_first(h, e, leaves) && !((passes) && holds_claim(e)) ->
        got = 0; visited = 0;
        if
@@ -185,17 +185,22 @@ inline settle(h, e, passes, leaves) {
     od
 }
 
-/* Every member of a closed queue is put out, and told. */
+/* A member of a closed queue is put out, and told. */
+inline put_out(h) {
+    d_step { tmp = members(h); cur = lowest(tmp); eorder[cur] = 0; equeue[cur] = 0 };
+    or_dies;
+    d_step {
+        if
+        :: leads(cur) -> tmp = elead[cur]; tell(tmp)
+        :: else
+        fi;
+        cur = 0
+    }
+}
+
 inline expel(h) {
     do
-    :: atomic { members(h) != 0 -> tmp = members(h); cur = lowest(tmp); eorder[cur] = 0; equeue[cur] = 0 };
-       d_step {
-           if
-           :: leads(cur) -> tmp = elead[cur]; tell(tmp)
-           :: else
-           fi;
-           cur = 0
-       }
+    :: members(h) != 0 -> put_out(h); or_dies
     :: else -> break
     od;
     linked[h] = 0;

@@ -141,7 +141,7 @@ proctype taker(byte p; byte a; byte b; bit shared; bit timed) {
         od;
         if
         :: over -> goto out
-        :: atomic { !over && b != NONE && to_be_had(b) ->
+        :: section { !over && b != NONE && to_be_had(b) ->
                take_entry(p, e1, NE - 1); or_dies; elead[e1] = e0; eshared[e1] = shared;
                take(b); enrol(b, e1); release(b) }
         :: !over && b == NONE

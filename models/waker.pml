@@ -1,13 +1,18 @@
 /* Those who wake, and who close. Compare `src/queue.rs`, `src/head.rs`. */
 
-/* Puts an item `many` times, and wakes one waiter each time. */
-proctype putter(byte p; byte a; byte many) {
+/* Puts an item `many` times, on b and a in turn if there is a b, and wakes one waiter each time. It may read `waiting`
+ * as it was before it was lowered, and walk without need. */
+proctype putter(byte p; byte a; byte b; byte many) {
     LOCALS;
     {
 again:  do
         :: atomic { many > 0 && live[p] -> many--;
                if
                :: me == 0 -> begin_main(p)
+               :: else
+               fi;
+               if
+               :: b != NONE -> num = a; a = b; b = num
                :: else
                fi;
 #ifdef T_NO_FENCE_B
@@ -29,7 +34,7 @@ again:  do
 #endif
                if
                :: over == 0 -> goto again
-               :: else -> over = 0
+               :: over = 0
                fi
            };
            wake_one(a)
@@ -53,7 +58,8 @@ proctype closer(byte p; byte a) {
     {
         do
         :: section { live[p] && to_be_had(a) -> begin_main(p); take(a); closed[a] = 1 }
-        :: section { mine(a) -> expel(a); let_go(a) }
+        :: section { mine(a) && members(a) != 0 -> put_out(a) }
+        :: section { mine(a) && members(a) == 0 -> linked[a] = 0; or_dies; waiting[a] = 0; let_go(a) }
         :: WAKES(a)
         od;
         atomic { RETURNED }

@@ -54,15 +54,21 @@ bit in_call[N1];                /* inside a system call that changes a condition
 #define MAIN 1
 #define BELL 2
 byte kills;
-#ifdef THREADS_APART
 #define THIS_THREAD (r < NS -> BELL : MAIN)
+#ifdef THREADS_APART
+#define KILLED_WITH(thread) (thread)
 #else
-#define THIS_THREAD (MAIN | BELL)
+#define KILLED_WITH(thread) (MAIN | BELL)
 #endif
 #ifndef MORTALS
 #define MORTALS 254
 #endif
+#ifndef FALSE_BELL
+#define FALSE_BELL 0
+#endif
 #define mortal(p) ((MORTALS) >> (p) & 1)
+/* Whose bells get to run: among them must be one that lives to the end. */
+#define sweeps(p) ((SWEEPERS) >> (p) & 1)
 
 /* What each program does, to judge by. */
 bit live[N1];                   /* attached, and its first sweep done */
