@@ -60,10 +60,12 @@ inline leave(h, e) {
     :: on(e, h) ->
         assert(eowner[e] == p || ended[eowner[e]]);
         d_step {
+#ifdef PLAIN
             if
             :: holds_claim(e) && rowner[r] == eowner[e] -> answered++   /* by its owner, who did not pass it on */
             :: else
             fi;
+#endif
             close_up(h, e); eorder[e] = 0; equeue[e] = 0
         };
         or_dies;

@@ -37,7 +37,7 @@ inline open(e) {
 inline evaluate(h) {
     atomic {
         if
-        :: fired == 0 && item[h] > 0 -> item[h]--; used++; fired = h + 1
+        :: fired == 0 && item[h] > 0 -> item[h]--; fired = h + 1
         :: else
         fi
     }
@@ -102,7 +102,7 @@ inline end_main(p) {
 #ifdef LATE_WRITES
     atomic {
         if
-        :: in_call[p] -> item[0]++; made++
+        :: in_call[p] -> item[0]++
         :: skip
         fi;
         in_call[p] = 0

@@ -18,14 +18,14 @@ again:  do
 #ifdef T_NO_FENCE_B
                over = waiting[a]
            };
-           d_step { item[a]++; made++ };
+           item[a]++;
 #else
 #ifdef LATE_WRITES
                in_call[p] = 1
            };
            atomic {
 #endif
-               item[a]++; made++; in_call[p] = 0
+               item[a]++; in_call[p] = 0
            };
            atomic { over = waiting[a];
 #endif

@@ -76,7 +76,6 @@ bit done[N1];                   /* its calls have returned */
 bit ready[N1];                  /* enrolled, or dead */
 bit sweeping[N1];               /* its bell is inside a sweep */
 byte wants[N1];                 /* the heads whose condition it waits for: one bit each */
-byte made, used;               /* items there ever were, items taken */
 byte owed, answered;            /* wakes that have returned, and waits without condition that have */
 
 hidden byte nth, num, tmp;            /* inside d_step only */
