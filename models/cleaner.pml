@@ -71,20 +71,6 @@ inline judge(ask_all) {
 #define is_gone(i) (rowner[i] != 0 && verdict(verdicts, rowner[i]) != ALIVE && \
     (verdict(verdicts, rowner[i]) != RUNG || rmark[i]))
 
-/* By a bell, who gives up when a living owner keeps it. */
-inline try_take(h) {
-#ifdef IMPATIENT
-    announce(h);
-    if
-    :: atomic { free_lock(h) -> lockw[h] = me | lockw[h] & WAITERS }; taken(h)
-    :: atomic { gone_owner(h) -> assert(nobody_there(h)); lockw[h] = me | lockw[h] & WAITERS }; taken(h); repair(h)
-    :: atomic { living_owner(h) -> rhold[r] = 0; unsettled = 1 }
-    fi
-#else
-    take_looking(h)
-#endif
-}
-
 #define due_lock(i) ((is_gone(i) && abandoned(i)) << (i))
 #define due_entry(i) ((eowner[i] != 0 && verdict(verdicts, eowner[i]) != ALIVE) << (i))
 #define is_lead(i) ((eowner[i] != 0 && elead[i] == i) << (i))
@@ -96,13 +82,13 @@ inline try_take(h) {
 /* Once for each record: what its thread held is taken over, and freed. */
 inline release_locks() {
     do
-    :: atomic { records_that(due_lock) & ~over -> tmp = records_that(due_lock) & ~over; x = lowest8(tmp); over = over | bit_of(x); q = lock_held(x) };
-       try_take(q);
-       if
-       :: OWNED(lockw[q]) == OWNED(me) -> unlock(q)
-       :: else
-       fi
-    :: atomic { !(records_that(due_lock) & ~over) -> over = 0; break }
+    :: atomic { records_that(due_lock) & ~over ->
+           tmp = records_that(due_lock) & ~over; x = lowest8(tmp); over = over | bit_of(x); q = lock_held(x) };
+       do
+       :: section { to_be_had(q) -> take(q); or_dies; let_go(q) }
+       :: WAKES(q)
+       od
+    :: atomic { !(records_that(due_lock) & ~over) -> over = 0; x = 0; q = 0; break }
     od
 }
 
@@ -111,71 +97,53 @@ inline release_locks() {
 #else
 #define SKIPPED 0
 #endif
+#define bears(x, q) (on(x, q) && eowner[x] == whose)
+/* Only a certificate allows it: a bell may be false, or early. */
+#ifdef T_UNLINK_AT_THE_BELL
+#define surely_dead(whose) true
+#else
+#define surely_dead(whose) (verdict(verdicts, whose) != RUNG)
+#endif
 
 /* Once for each entry of the dead: GONE, and a wake; then under the lock of its head. */
 inline settle_entries() {
     over = SKIPPED;
     do
     :: atomic {
-           entries_that(due_entry) & ~over ->
+           whose == 0 && (entries_that(due_entry) & ~over) ->
            tmp = entries_that(due_entry) & ~over; x = lowest(tmp); over = over | bit_of(x); whose = eowner[x];
-#ifndef T_NO_GONE
            q = elead[x];
+#ifndef T_NO_GONE
            if
-           :: eowner[q] == whose -> gone[q] = 1; look[q] = 1; got = may_sleep(q)
+           :: eowner[q] == whose -> gone[q] = 1; look[q] = 1; rouse = may_sleep(q)
            :: else
            fi
 #endif
-       };
-       atomic {
-           if
-           :: got -> asleep = asleep & ~bit_of(q); got = 0
-           :: else
-           fi
-       };
-       if
-       :: atomic { equeue[x] == 0 -> q = 0 }
-       :: atomic { equeue[x] != 0 -> q = equeue[x] - 1 };
-          try_take(q);
-          if
-          :: OWNED(lockw[q]) == OWNED(me) ->
-             if
-             :: on(x, q) && eowner[x] == whose ->
-#ifdef T_UNLINK_FIRST
-                unlink_dead();
-                pass_on(q, x)
-#else
-                pass_on(q, x);
-                unlink_dead()
-#endif
-             :: else
-             fi;
-             unlock(q)
-          :: else
-          fi
-       fi
-    :: atomic { !(entries_that(due_entry) & ~over) -> over = 0; x = 0; q = 0; whose = 0; break }
+       }
+    :: atomic { rouse -> asleep = asleep & ~bit_of(q); rouse = 0 }
+    :: atomic { whose != 0 && !rouse && equeue[x] == 0 -> whose = 0; x = 0; q = 0 }
+    :: atomic { whose != 0 && !rouse && equeue[x] != 0 -> q = equeue[x] - 1 };
+       settle(q, x, bears(x, q), bears(x, q) && surely_dead(whose));
+       atomic { whose = 0; x = 0; q = 0 }
+    :: atomic { whose == 0 && !(entries_that(due_entry) & ~over) -> over = 0; break }
     od
 }
 
-/* Only a certificate allows it: a bell may be false, or early. */
-inline unlink_dead() {
-    if
-#ifdef T_UNLINK_AT_THE_BELL
-    :: true -> assert(ended[whose]); leave(q, x)
+#ifdef T_NO_RING
+#define ringing false
 #else
-    :: verdict(verdicts, whose) != RUNG -> assert(ended[whose]); leave(q, x)
-    :: else
+#define ringing rings
 #endif
-    fi
-}
-
 inline ring_all() {
     do
-    :: atomic { !got && (entries_that(is_lead) & ~over) ->
-           tmp = entries_that(is_lead) & ~over; x = lowest(tmp); over = over | bit_of(x); got = may_sleep(x); look[x] = 1 }
-    :: atomic { got -> asleep = asleep & ~bit_of(x); got = 0 }
-    :: atomic { !got && !(entries_that(is_lead) & ~over) -> over = 0; x = 0; break }
+    :: atomic { !rouse && ringing && (entries_that(is_lead) & ~over) ->
+           tmp = entries_that(is_lead) & ~over; x = lowest(tmp); over = over | bit_of(x); rouse = may_sleep(x); look[x] = 1;
+           if
+           :: rouse
+           :: else -> x = 0
+           fi }
+    :: atomic { rouse -> asleep = asleep & ~bit_of(x); rouse = 0; x = 0 }
+    :: atomic { !rouse && !(ringing && (entries_that(is_lead) & ~over)) -> over = 0; x = 0; break }
     od
 }
 
@@ -201,27 +169,18 @@ inline give_back() {
 inline sweep() {
     if
     :: rings || unsettled ->
-        unsettled = 0;
 #ifdef T_GIVE_BACK_FIRST
         give_back();
 #endif
         release_locks();
         settle_entries();
-#ifndef T_NO_RING
-        if
-        :: rings -> ring_all()
-        :: else
-        fi;
-#endif
+        ring_all();
 #ifndef T_GIVE_BACK_FIRST
-        if
-        :: !unsettled -> give_back()
-        :: else
-        fi
+        give_back()
 #endif
     :: else
     fi;
-    atomic { known = dead; dead = 0; verdicts = 0; rings = 0; sweeping[p] = 0 }
+    atomic { unsettled = 0; known = dead; dead = 0; verdicts = 0; rings = 0; sweeping[p] = 0 }
 }
 
 #ifdef JOINS
@@ -247,7 +206,13 @@ inline attach() {
     atomic { rmark[r] = 0; runs[r] = 1; me = ME(r) };
     slot_st[r] = LIVE;
     if
-    :: abandoned(r) -> q = lock_held(r); take_looking(q); unlock(q)
+    :: abandoned(r) ->
+        q = lock_held(r);
+        do
+        :: section { to_be_had(q) -> take(q); or_dies; let_go(q) }
+        :: WAKES(q)
+        od;
+        q = 0
     :: else
     fi;
     atomic { unsettled = 1; sweeping[p] = 1; judge(true) };
@@ -256,10 +221,9 @@ inline attach() {
 }
 #endif
 
-/* `sweeps`: this bell gets to run. */
-proctype bell(byte p; bit sweeps) {
+proctype bell(byte p) {
     byte r, me, x, over, q, whose, cur, got, visited, towake, verdicts, known, dead;
-    bit rings, unsettled, registered;
+    bit rings, unsettled, registered, rouse;
     {
 #ifdef JOINS
         if
@@ -270,7 +234,7 @@ proctype bell(byte p; bit sweeps) {
         d_step { r = slot_of[p]; me = ME(r); registered = 1 };
 #endif
         do
-        :: atomic { sweeps && (any_news || any_moved || unsettled) -> sweeping[p] = 1; judge(false) };
+        :: atomic { sweeps(p) && (any_news || any_moved || unsettled) -> sweeping[p] = 1; judge(false) };
            sweep()
         od
     } unless { dying[p] & BELL };
@@ -288,7 +252,7 @@ proctype bell(byte p; bit sweeps) {
         :: registered -> rang[r] = 1
         :: else
         fi;
-        me = 0; x = 0; over = 0; q = 0; whose = 0; cur = 0; got = 0; visited = 0; towake = 0; registered = 0;
+        me = 0; x = 0; over = 0; q = 0; whose = 0; cur = 0; got = 0; visited = 0; towake = 0; registered = 0; rouse = 0;
         verdicts = 0; known = 0; dead = 0; rings = 0; unsettled = 0; sweeping[p] = 0
     };
     /* The lock bytes are free when the whole process is gone. */

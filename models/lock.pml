@@ -1,8 +1,39 @@
 /* The robust lock of a head. Compare `src/lock.rs`.
  *
  * A thread has locals: r (its record), me (its name in a lock word), and what a walk needs: cur, got, visited, towake.
- * Announcing (`holding`, then the mark) is one step: until the swap nothing rests on either. So is its taking back.
+ *
+ * A `section` is one step for all but death, which may come between its parts: `or_dies`. No behaviour is lost by that
+ * (Lipton's reduction): to take a lock, or an entry or a record that is free, commutes with whatever others do next; to
+ * release one, with whatever they did before; and nobody sees the links, the order and the announcement but under the
+ * lock, or after a death. What is left of a section is one access, at most, to a word that others read without the lock:
+ *
+ *   a lead's word     each member's turn in a walk is a section of its own
+ *   waiting           raised in `enrol` alone; a waker may read it as it was before it was lowered (`putter`)
+ *   equeue            of the living, read by themselves; of the dead, by other cleaners, and `leave` changes it last
+ *
+ * With one kill the other thread of the dying process is inside no section: bells work after a death. With more it
+ * may be, so that threads die apart. Taken whole is a close that a take-over finishes. FINE takes sections apart, to
+ * compare; and so does SLEEP_ON_LOCKS.
  */
+
+#if defined(FINE) || defined(SLEEP_ON_LOCKS)
+#define section
+#define or_dies skip
+#elif KILLS == 0
+#define section atomic
+#define or_dies skip
+#elif KILLS == 1
+#define section atomic
+#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = KILLED_WITH(THIS_THREAD) :: true fi
+#else
+#define section atomic
+#define or_dies \
+    if \
+    :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = THIS_THREAD \
+    :: dying[p] && p != FALSE_BELL && !(dying[p] & THIS_THREAD) -> dying[p] = MAIN | BELL \
+    :: true \
+    fi
+#endif
 
 #define free_lock(h) (OWNED(lockw[h]) == 0)
 #define owner_gone(w) (rowner[REC(w)] == 0 || rgen[REC(w)] != GEN(w) || rmark[REC(w)] || is_dead(rowner[REC(w)]))
@@ -10,6 +41,8 @@
 #define living_owner(h) (OWNED(lockw[h]) != 0 && !owner_gone(lockw[h]))
 /* Among the living there is mutual exclusion: whoever is taken for gone does nothing any more. */
 #define nobody_there(h) (rgen[REC(lockw[h])] != GEN(lockw[h]) || !runs[REC(lockw[h])])
+#define mine(h) (me != 0 && (lockw[h] & ~WAITERS) == me)
+#define to_be_had(h) (towake == 0 && (free_lock(h) || gone_owner(h)))
 
 #ifdef T_NOTED_LATE
 #define announce(h) skip
@@ -22,30 +55,30 @@
 inline repair(h) {
 #ifndef T_NO_REBUILD
     linked[h] = members(h);
-    atomic {
-        waiting[h] = count(h);
-        if
-        :: closed[h] -> expel(h)
-        :: else
-        fi
-    }
+    or_dies;
+    waiting[h] = count(h);
+    if
+    :: closed[h] -> or_dies; expel(h)
+    :: else
+    fi
 #else
     skip
 #endif
 }
 
-/* Who looks at the owner again and again, as everybody does between two slices of sleep. */
-inline take_looking(h) {
+/* Looking at the owner again and again, as everybody does between two slices of sleep. */
+inline take(h) {
     announce(h);
+    or_dies;
     if
-    :: atomic { free_lock(h) -> lockw[h] = me | lockw[h] & WAITERS }; taken(h)
-    :: atomic { gone_owner(h) -> assert(nobody_there(h)); lockw[h] = me | lockw[h] & WAITERS }; taken(h); repair(h)
+    :: atomic { free_lock(h) -> lockw[h] = me | lockw[h] & WAITERS }; or_dies; taken(h)
+    :: atomic { gone_owner(h) -> assert(nobody_there(h)); lockw[h] = me | lockw[h] & WAITERS };
+       or_dies; taken(h); repair(h)
     fi
 }
 
-#ifdef SLEEP_ON_LOCKS
 /* The same without slices: only a wake ends the sleep. */
-inline take(h) {
+inline take_asleep(h) {
     announce(h);
     do
     :: atomic { free_lock(h) -> lockw[h] = me | lockw[h] & WAITERS }; taken(h); break
@@ -62,46 +95,35 @@ inline take(h) {
        !(lsleep[h] & bit_of(r))
     od
 }
-#else
-#define take(h) take_looking(h)
-#endif
 
-/* One system call: free, and everybody woken. */
+/* One system call: free, and everybody woken. Then what was announced is taken back. */
 inline release(h) {
 #ifdef T_STORE_THEN_WAKE
-    atomic { assert((lockw[h] & ~WAITERS) == me); lockw[h] = 0 };
-    lsleep[h] = 0
+    atomic { assert(mine(h)); lockw[h] = 0 };
+    lsleep[h] = 0;
 #elif defined(T_WAKE_ONE)
-    atomic {
-        assert((lockw[h] & ~WAITERS) == me); lockw[h] = 0;
-        if
-        :: lsleep[h] & 1 -> lsleep[h] = lsleep[h] & ~1
-        :: lsleep[h] & 2 -> lsleep[h] = lsleep[h] & ~2
-        :: lsleep[h] & 4 -> lsleep[h] = lsleep[h] & ~4
-        :: lsleep[h] & 8 -> lsleep[h] = lsleep[h] & ~8
-        :: lsleep[h] & 16 -> lsleep[h] = lsleep[h] & ~16
-        :: lsleep[h] & 32 -> lsleep[h] = lsleep[h] & ~32
-        :: lsleep[h] == 0
-        fi
-    }
+    atomic { assert(mine(h)); lockw[h] = 0; lsleep[h] = lsleep[h] & (lsleep[h] - 1) };
 #else
-    atomic { assert((lockw[h] & ~WAITERS) == me); lockw[h] = 0; lsleep[h] = 0 }
+    atomic { assert(mine(h)); lockw[h] = 0; lsleep[h] = 0 };
 #endif
+    or_dies;
+    rhold[r] = 0
 }
 
-/* Then what was announced is taken back, and those are woken whom the work under the lock marked. */
-inline unlock(h) {
+/* Releases, and ends the loop around it if there is nobody to wake. */
+inline let_go(h) {
     release(h);
-    do
-    :: atomic {
-           if
-           :: rhold[r] != 0 -> rhold[r] = 0
-           :: else -> cur = lowest(towake); asleep = asleep & ~bit_of(cur); towake = towake & ~bit_of(cur); cur = 0
-           fi;
-           if
-           :: towake == 0 -> break
-           :: else
-           fi
-       }
-    od
+    if
+    :: towake == 0 -> break
+    :: else
+    fi
 }
+
+/* Those are woken whom the work under the lock marked: the last turns of the loop that took it. */
+#define WAKES(h) \
+    atomic { towake != 0 && !mine(h) -> \
+        cur = lowest(towake); asleep = asleep & ~bit_of(cur); towake = towake & ~bit_of(cur); cur = 0; \
+        if \
+        :: towake == 0 -> break \
+        :: else \
+        fi }

@@ -32,8 +32,10 @@ inline close_up(h, e) {
     }
 }
 
+/* Into a section, with the lock. */
 inline enrol(h, e) {
     waiting[h]++;
+    or_dies;
     d_step {
         if
         :: eshared[e] ->
@@ -48,23 +50,30 @@ inline enrol(h, e) {
         fi;
         equeue[e] = h + 1
     };
-    linked[h] = linked[h] | bit_of(e)
+    or_dies;
+    linked[h] = linked[h] | bit_of(e);
+    or_dies
 }
 
 inline leave(h, e) {
     if
     :: on(e, h) ->
+        assert(eowner[e] == p || ended[eowner[e]]);
         d_step {
+#ifdef PLAIN
             if
             :: holds_claim(e) && rowner[r] == eowner[e] -> answered++   /* by its owner, who did not pass it on */
             :: else
             fi;
+#endif
             close_up(h, e); eorder[e] = 0; equeue[e] = 0
         };
+        or_dies;
         if
-        :: linked[h] & bit_of(e) -> linked[h] = linked[h] & ~bit_of(e); waiting[h]--
-        :: else -> linked[h] = members(h); waiting[h] = count(h)
-        fi
+        :: linked[h] & bit_of(e) -> linked[h] = linked[h] & ~bit_of(e); or_dies; waiting[h]--
+        :: else -> linked[h] = members(h); or_dies; waiting[h] = count(h)
+        fi;
+        or_dies
     :: else
     fi
 }
@@ -107,58 +116,93 @@ inline offer(h) {
 #endif
 }
 
-#define more(h, limit) (got < limit && (linked[h] & ~visited) != 0)
-
-/* One walk; at most `limit` exclusive waiters are claimed. */
-inline walk(h, limit) {
-    do
-    :: atomic { more(h, limit) -> d_step { offer(h) };
+#define more(h) (got == 0 && (linked[h] & ~visited) != 0)
 #ifdef SETS
-           if
-           :: cur != 0 -> linked[h] = linked[h] & ~bit_of(cur)      /* (entry 0 is never persistent) */
-           :: cur == 0 && !more(h, limit) -> got = 0; visited = 0; break
-           :: else
-           fi }
-    :: atomic { cur != 0 -> close_up(h, cur); eorder[cur] = count(h); linked[h] = linked[h] | bit_of(cur); cur = 0 }
-    :: atomic { cur == 0 && !more(h, limit) -> got = 0; visited = 0; break }
+/* (Entry 0 is never persistent.) */
+#define rotate(h) \
+    if \
+    :: cur != 0 -> \
+        linked[h] = linked[h] & ~bit_of(cur); or_dies; close_up(h, cur); eorder[cur] = count(h); or_dies; \
+        linked[h] = linked[h] | bit_of(cur); cur = 0 \
+    :: else \
+    fi
 #else
-           if
-           :: more(h, limit)
-           :: else -> got = 0; visited = 0; break
-           fi }
-    :: atomic { !more(h, limit) -> got = 0; visited = 0; break }
+#define rotate(h) skip
 #endif
-    od
-}
 
-/* Wakes the next, and only then lets go. */
-inline pass_on(h, e) {
+/* The word of one member is changed, then no other shared one in the same section. */
+inline turn(h) {
     if
-    :: holds_claim(e) ->
-#ifndef T_NO_PASS_ON
-        walk(h, 1);
-#endif
-        atomic {
-            if
-            :: holds_claim(e) -> word[elead[e]] = OPEN; claim[elead[e]] = 0
-            :: else
-            fi
-        }
+    :: more(h) -> d_step { offer(h) }; or_dies; rotate(h)
+    :: else
+    fi;
+    if
+    :: !more(h) -> got = 0; visited = 0; or_dies; let_go(h)
     :: else
     fi
 }
 
-/* Every member of a closed queue is put out, and told. */
+/* Takes the lock, walks, claims one exclusive waiter at most, releases, wakes. */
+inline wake_one(h) {
+    do
+    :: section { to_be_had(h) -> take(h); turn(h) }
+    :: section { mine(h) -> turn(h) }
+    :: WAKES(h)
+    od
+}
+
+#ifdef T_UNLINK_FIRST
+#define leaves_first(h, e, leaves) ((leaves) && on(e, h))
+#else
+#define leaves_first(h, e, leaves) false
+#endif
+#ifdef T_NO_PASS_ON
+#define passing false
+#else
+#define passing true
+#endif
+
+/* Wakes the next, and only then lets go; and only then leaves. */
+inline settle_step(h, e, passes, leaves) {
+    if
+    :: leaves_first(h, e, leaves) -> leave(h, e)
+    :: !leaves_first(h, e, leaves) && (passes) && holds_claim(e) && more(h) && passing -> d_step { offer(h) }; or_dies; rotate(h)
+    :: atomic { !leaves_first(h, e, leaves) && (passes) && holds_claim(e) && !(more(h) && passing) ->
+       word[elead[e]] = OPEN; claim[elead[e]] = 0; got = 0; visited = 0 }
+    :: !leaves_first(h, e, leaves) && !((passes) && holds_claim(e)) ->
+       got = 0; visited = 0;
+       if
+       :: leaves -> leave(h, e)
+       :: else
+       fi;
+       let_go(h)
+    fi
+}
+
+inline settle(h, e, passes, leaves) {
+    do
+    :: section { to_be_had(h) -> take(h); settle_step(h, e, passes, leaves) }
+    :: section { mine(h) -> settle_step(h, e, passes, leaves) }
+    :: WAKES(h)
+    od
+}
+
+/* A member of a closed queue is put out, and told. */
+inline put_out(h) {
+    d_step { tmp = members(h); cur = lowest(tmp); eorder[cur] = 0; equeue[cur] = 0 };
+    or_dies;
+    d_step {
+        if
+        :: leads(cur) -> tmp = elead[cur]; tell(tmp)
+        :: else
+        fi;
+        cur = 0
+    }
+}
+
 inline expel(h) {
     do
-    :: atomic { members(h) != 0 -> tmp = members(h); cur = lowest(tmp); eorder[cur] = 0; equeue[cur] = 0 };
-       d_step {
-           if
-           :: leads(cur) -> tmp = elead[cur]; tell(tmp)
-           :: else
-           fi;
-           cur = 0
-       }
+    :: members(h) != 0 -> put_out(h); or_dies
     :: else -> break
     od;
     linked[h] = 0;

@@ -1,27 +1,20 @@
 /* Who is killed, and what must hold when nothing moves any more. */
 
-#ifndef MORTALS
-#define MORTALS 254
-#endif
-#define mortal(p) ((MORTALS) >> (p) & 1)
-
 #ifdef THREADS_APART
 /* The threads of a process die one after the other, in any order, as far apart as can be. */
 #define kill(p) \
-    :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN; kills++ \
-    :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = BELL; kills++ \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN; kills++ } \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = BELL; kills++ } \
     :: dying[p] == MAIN || dying[p] == BELL && p != FALSE_BELL -> dying[p] = MAIN | BELL \
     :: p == FALSE_BELL && !dying[p] -> dying[p] = BELL
-#ifndef FALSE_BELL
-#define FALSE_BELL 0
-#endif
 #else
-#define kill(p) :: kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN | BELL; kills++
+#define kill(p) \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN | BELL; kills++ } \
+    :: dying[p] == MAIN || dying[p] == BELL -> dying[p] = MAIN | BELL
 #endif
 
-/* Kills at any moment; and may leave it at fewer. */
+/* Kills at any moment, at the latest when nothing else moves. */
 proctype killer() {
-    byte kills;
     do
     kill(1)
     kill(2)
@@ -31,10 +24,15 @@ proctype killer() {
 #if NP > 3
     kill(4)
 #endif
-    :: atomic { kills < KILLS -> kills = KILLS }
     od
 }
 
+#define cleans(p) (sweeps(p) && live[p] && !(dying[p] & BELL))
+#if NP == 2
+#define somebody_cleans (cleans(1) || cleans(2))
+#else
+#define somebody_cleans (cleans(1) || cleans(2) || cleans(3))
+#endif
 #define lives(p) (live[p] && !(dying[p] & MAIN))
 #define sleeps_for_good(e) (asleep & bit_of(e) && word[e] == ASLEEP && !look[e] && !gone[e])
 
@@ -66,7 +64,7 @@ proctype verdict_at_the_end() {
         }
         /* Somebody has cleaned up: then nothing of the dead is left. */
         if
-        :: CLEANERS ->
+        :: somebody_cleans ->
             for (a : 0 .. NQ - 1) { assert(OWNED(lockw[a]) == 0) }
             for (a : 0 .. NE - 1) { assert(eowner[a] == 0 || lives(eowner[a])); assert(equeue[a] == 0 || eowner[a] != 0) }
             for (a : 0 .. NR - 1) { assert(rowner[a] == 0 || lives(rowner[a])) }

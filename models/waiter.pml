@@ -8,9 +8,15 @@
 #define free_entries ((eowner[0] == 0) | (eowner[1] == 0) << 1 | (eowner[2] == 0) << 2 | (eowner[3] == 0) << 3)
 #endif
 
-/* A free entry of the table, by compare-and-swap. */
-inline take_entry(p, e) {
-    free_entries != 0 -> tmp = free_entries; e = lowest(tmp); eowner[e] = p
+/* A free entry of the table, by compare-and-swap; which one is no matter, unless entries are used again. */
+inline take_entry(p, e, nominal) {
+#ifdef JOINS
+    free_entries != 0 -> tmp = free_entries; e = lowest(tmp);
+#else
+    e = nominal;
+#endif
+    assert(eowner[e] == 0);
+    eowner[e] = p
 }
 
 inline start(e, state) {
@@ -31,7 +37,7 @@ inline open(e) {
 inline evaluate(h) {
     atomic {
         if
-        :: fired == 0 && item[h] > 0 -> item[h]--; used++; fired = h + 1
+        :: fired == 0 && item[h] > 0 -> item[h]--; fired = h + 1
         :: else
         fi
     }
@@ -49,24 +55,15 @@ inline sleep(e, timed) {
         :: else
         fi
     };
-    atomic {
-        if
-        :: !(asleep & bit_of(e))
-        :: timed -> asleep = asleep & ~bit_of(e)
-        fi;
-        wants[p] = 0
-    }
+    if
+    :: atomic { !(asleep & bit_of(e)) -> wants[p] = 0; goto again }
+    :: atomic { asleep & bit_of(e) && timed -> asleep = asleep & ~bit_of(e); wants[p] = 0; goto again }
+    fi
 }
 
 /* Leaves one queue; a claim made through e is passed on unless the condition of this queue was what fired. */
 inline leave_one(h, e) {
-    take(h);
-    if
-    :: fired != h + 1 -> pass_on(h, e)
-    :: else
-    fi;
-    leave(h, e);
-    unlock(h)
+    settle(h, e, fired != h + 1, true)
 }
 
 inline finish(e) {
@@ -79,7 +76,7 @@ inline finish(e) {
 #define LOCALS byte r, me, e0, e1, fired, over, cur, got, visited, towake
 #define FORGET me = 0; e0 = 0; e1 = 0; fired = 0; over = 0; cur = 0; got = 0; visited = 0; towake = 0
 #define UNTIL_KILLED unless { dying[p] & MAIN }; end_main(p)
-#define RETURNED atomic { FORGET; done[p] = 1 }; false
+#define RETURNED FORGET; done[p] = 1; false
 
 /* The thread's record: a newcomer takes a free one. */
 #ifdef JOINS
@@ -105,7 +102,7 @@ inline end_main(p) {
 #ifdef LATE_WRITES
     atomic {
         if
-        :: in_call[p] -> item[0]++; made++
+        :: in_call[p] -> item[0]++
         :: skip
         fi;
         in_call[p] = 0
@@ -130,19 +127,24 @@ inline end_main(p) {
 proctype taker(byte p; byte a; byte b; bit shared; bit timed) {
     LOCALS;
     {
-        atomic { begin_main(p); take_entry(p, e0); start(e0, OPEN); eshared[e0] = shared };
-        take(a);
+        do
+        :: section { live[p] && to_be_had(a) ->
+               begin_main(p); take_entry(p, e0, p - 1); or_dies;
+               start(e0, OPEN); eshared[e0] = shared;
+               take(a);
+               if
+               :: closed[a] -> over = 1
+               :: else -> enrol(a, e0)
+               fi;
+               let_go(a) }
+        :: WAKES(a)
+        od;
         if
-        :: closed[a] -> unlock(a); goto out
-        :: else -> enrol(a, e0); unlock(a)
-        fi;
-        if
-        :: b != NONE ->
-            atomic { take_entry(p, e1); elead[e1] = e0; eshared[e1] = shared };
-            take(b);
-            enrol(b, e1);
-            unlock(b)
-        :: else
+        :: over -> goto out
+        :: section { !over && b != NONE && to_be_had(b) ->
+               take_entry(p, e1, NE - 1); or_dies; elead[e1] = e0; eshared[e1] = shared;
+               take(b); enrol(b, e1); release(b) }
+        :: !over && b == NONE
         fi;
 again:
 #ifdef T_NO_FENCE_A
@@ -153,29 +155,41 @@ again:
             if
             :: is_closed(a, e0) || (b != NONE && is_closed(b, e1)) || timed -> over = 1
             :: !is_closed(a, e0) && (b == NONE || !is_closed(b, e1))
+            fi;
+#ifdef MAY_CLOSE
+        };
+        atomic {
+#endif
+#ifndef T_NO_FENCE_A
+            evaluate(a);
+#endif
+            if
+            :: b == NONE && (fired || over) -> goto leaving
+            :: else
             fi
         };
-#ifndef T_NO_FENCE_A
-        evaluate(a);
-#endif
         if
-        :: b != NONE -> evaluate(b)
-        :: else
+        :: atomic { b != NONE -> evaluate(b);
+               if
+               :: fired || over -> goto leaving
+               :: else
+               fi }
+        :: atomic { b == NONE && (look[e0] || gone[e0]) -> goto again }
+        :: atomic { b == NONE && !look[e0] && !gone[e0] -> commit(e0); wants[p] = bit_of(a); goto committed }
         fi;
         if
-        :: fired || over
-        :: atomic { !fired && !over && (look[e0] || gone[e0]) -> goto again }
-        :: atomic { !fired && !over && !look[e0] && !gone[e0] -> commit(e0); wants[p] = bit_of(a) | (b != NONE -> bit_of(b) : 0) };
-           sleep(e0, timed);
-           goto again
+        :: atomic { look[e0] || gone[e0] -> goto again }
+        :: atomic { !look[e0] && !gone[e0] -> commit(e0); wants[p] = bit_of(a) | bit_of(b) }
         fi;
+committed:
+        sleep(e0, timed);
+leaving:
         leave_one(a, e0);
         if
         :: b != NONE -> leave_one(b, e1)
         :: else
         fi;
-        finish(e0);
-out:    skip; RETURNED
+out:    atomic { finish(e0); RETURNED }
     } UNTIL_KILLED
 }
 
@@ -183,30 +197,27 @@ out:    skip; RETURNED
 proctype plain(byte p; byte a; bit timed) {
     LOCALS;
     {
-        atomic { begin_main(p); take_entry(p, e0); start(e0, ASLEEP) };
-        take(a);
-        enrol(a, e0);
-        unlock(a);
-        ready[p] = 1;
+        do
+        :: section { live[p] && to_be_had(a) ->
+               begin_main(p); take_entry(p, e0, p - 1); or_dies;
+               start(e0, ASLEEP);
+               take(a); enrol(a, e0); release(a); ready[p] = 1; break }
+        od;
 again:
         if
-        :: holds_claim(e0) -> fired = a + 1
-        :: !holds_claim(e0) && (gone[e0] || word[e0] == OPEN || timed) ->
-            d_step {
-                if
-                :: gone[e0] || word[e0] != ASLEEP -> fired = a + 1
-                :: else
-                fi;
-                open(e0)
-            }
+        :: atomic { holds_claim(e0) -> fired = a + 1 }
+        :: atomic { !holds_claim(e0) && (gone[e0] || word[e0] == OPEN || timed) ->
+               if
+               :: gone[e0] || word[e0] != ASLEEP -> fired = a + 1
+               :: else
+               fi;
+               open(e0) }
         :: atomic { !holds_claim(e0) && !gone[e0] && word[e0] == ASLEEP && look[e0] -> look[e0] = 0; goto again }
         :: atomic { !holds_claim(e0) && !gone[e0] && word[e0] == ASLEEP && !look[e0] -> wants[p] = bit_of(a) };
-           sleep(e0, timed);
-           goto again
+           sleep(e0, timed)
         fi;
         leave_one(a, e0);
-        finish(e0);
-        RETURNED
+        atomic { finish(e0); RETURNED }
     } UNTIL_KILLED
 }
 
@@ -214,35 +225,31 @@ again:
 proctype collector(byte p; byte a; byte rounds) {
     LOCALS;
     {
-        atomic { begin_main(p); take_entry(p, e0); start(e0, OPEN) };
-        atomic { take_entry(p, e1); elead[e1] = e0; estays[e1] = 1 };
-        take(a);
-        enrol(a, e1);
-        unlock(a);
+        do
+        :: section { live[p] && to_be_had(a) ->
+               begin_main(p); take_entry(p, e0, p - 1); or_dies; start(e0, OPEN);
+               take_entry(p, e1, NE - 1); elead[e1] = e0; estays[e1] = 1; or_dies;
+               take(a); enrol(a, e1); release(a); break }
+        od;
 again:  open(e0);
         evaluate(a);
         if
-        :: fired ->
-            rounds--;
-            if
-            :: rounds > 0 ->
-                atomic {
-                    fired = 0;
-                    if
-                    :: holds_claim(e1) -> word[e0] = OPEN; claim[e0] = 0
-                    :: else
-                    fi
-                };
-                goto again
-            :: else
-            fi
+        :: atomic { fired -> rounds--;
+               if
+               :: rounds > 0 ->
+                   fired = 0;
+                   if
+                   :: holds_claim(e1) -> word[e0] = OPEN; claim[e0] = 0
+                   :: else
+                   fi;
+                   goto again
+               :: else
+               fi }
         :: atomic { !fired && (look[e0] || gone[e0]) -> goto again }
         :: atomic { !fired && !look[e0] && !gone[e0] -> commit(e0); wants[p] = bit_of(a) };
-           sleep(e0, false);
-           goto again
+           sleep(e0, false)
         fi;
         leave_one(a, e1);
-        finish(e0);
-        RETURNED
+        atomic { finish(e0); RETURNED }
     } UNTIL_KILLED
 }

@@ -1,30 +1,45 @@
 /* Those who wake, and who close. Compare `src/queue.rs`, `src/head.rs`. */
 
-/* Puts an item `many` times, and wakes one waiter each time. */
-proctype putter(byte p; byte a; byte many) {
+/* Puts an item `many` times, on b and a in turn if there is a b, and wakes one waiter each time. It may read `waiting`
+ * as it was before it was lowered, and walk without need. */
+proctype putter(byte p; byte a; byte b; byte many) {
     LOCALS;
     {
-        do
-        :: atomic { many > 0 -> many--;
+again:  do
+        :: atomic { many > 0 && live[p] -> many--;
                if
                :: me == 0 -> begin_main(p)
                :: else
-               fi };
+               fi;
+               if
+               :: b != NONE -> num = a; a = b; b = num
+               :: else
+               fi;
 #ifdef T_NO_FENCE_B
-           over = waiting[a];
-           d_step { item[a]++; made++ };
+               over = waiting[a]
+           };
+           item[a]++;
 #else
-           in_call[p] = 1;
-           d_step { item[a]++; made++; in_call[p] = 0 };
-           over = waiting[a];
+#ifdef LATE_WRITES
+               in_call[p] = 1
+           };
+           atomic {
 #endif
-            if
-            :: over != 0 -> take(a); walk(a, 1); unlock(a)
-            :: else
-            fi
-        :: atomic { many == 0 -> break }
-        od;
-        RETURNED
+               item[a]++; in_call[p] = 0
+           };
+           atomic { over = waiting[a];
+#endif
+#ifdef T_NO_FENCE_B
+           atomic {
+#endif
+               if
+               :: over == 0 -> goto again
+               :: over = 0
+               fi
+           };
+           wake_one(a)
+        :: atomic { many == 0 -> RETURNED }
+        od
     } UNTIL_KILLED
 }
 
@@ -32,24 +47,22 @@ proctype putter(byte p; byte a; byte many) {
 proctype waker(byte p; byte a) {
     LOCALS;
     {
-        atomic { GATE -> begin_main(p) };
-        take(a);
-        walk(a, 1);
-        unlock(a);
-        owed++;
-        RETURNED
+        atomic { GATE && live[p] -> begin_main(p) };
+        wake_one(a);
+        atomic { owed++; RETURNED }
     } UNTIL_KILLED
 }
 
 proctype closer(byte p; byte a) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        take(a);
-        closed[a] = 1;
-        expel(a);
-        unlock(a);
-        RETURNED
+        do
+        :: section { live[p] && to_be_had(a) -> begin_main(p); take(a); closed[a] = 1 }
+        :: section { mine(a) && members(a) != 0 -> put_out(a) }
+        :: section { mine(a) && members(a) == 0 -> linked[a] = 0; or_dies; waiting[a] = 0; let_go(a) }
+        :: WAKES(a)
+        od;
+        atomic { RETURNED }
     } UNTIL_KILLED
 }
 
@@ -57,10 +70,10 @@ proctype closer(byte p; byte a) {
 proctype locker(byte p; byte a) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        take(a);
-        unlock(a);
-        RETURNED
+        atomic { live[p] -> begin_main(p) };
+        take_asleep(a);
+        release(a);
+        atomic { RETURNED }
     } UNTIL_KILLED
 }
 
@@ -68,7 +81,6 @@ proctype locker(byte p; byte a) {
 proctype idler(byte p) {
     LOCALS;
     {
-        atomic { begin_main(p) };
-        RETURNED
+        atomic { live[p] -> begin_main(p); RETURNED }
     } UNTIL_KILLED
 }

@@ -53,6 +53,22 @@ bit ended[N1];                  /* the main thread's exit is complete, its mark 
 bit in_call[N1];                /* inside a system call that changes a condition */
 #define MAIN 1
 #define BELL 2
+byte kills;
+#define THIS_THREAD (r < NS -> BELL : MAIN)
+#ifdef THREADS_APART
+#define KILLED_WITH(thread) (thread)
+#else
+#define KILLED_WITH(thread) (MAIN | BELL)
+#endif
+#ifndef MORTALS
+#define MORTALS 254
+#endif
+#ifndef FALSE_BELL
+#define FALSE_BELL 0
+#endif
+#define mortal(p) ((MORTALS) >> (p) & 1)
+/* Whose bells get to run: among them must be one that lives to the end. */
+#define sweeps(p) ((SWEEPERS) >> (p) & 1)
 
 /* What each program does, to judge by. */
 bit live[N1];                   /* attached, and its first sweep done */
@@ -60,7 +76,6 @@ bit done[N1];                   /* its calls have returned */
 bit ready[N1];                  /* enrolled, or dead */
 bit sweeping[N1];               /* its bell is inside a sweep */
 byte wants[N1];                 /* the heads whose condition it waits for: one bit each */
-byte made, used;               /* items there ever were, items taken */
 byte owed, answered;            /* wakes that have returned, and waits without condition that have */
 
 hidden byte nth, num, tmp;            /* inside d_step only */

@@ -10,8 +10,10 @@
 #ifndef MORTALS
 #define MORTALS 10
 #endif
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 4
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
-    run taker(1, 0, NONE, 0, 0); run taker(2, 0, NONE, 0, 0); run putter(3, 0, ITEMS); \
-    run bell(1, 0); run bell(2, 1); run bell(3, 0)
+    run taker(1, 0, NONE, 0, 0); run taker(2, 0, NONE, 0, 0); run putter(3, 0, NONE, ITEMS); \
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

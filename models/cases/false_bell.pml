@@ -7,8 +7,10 @@
 #define THREADS_APART
 #define FALSE_BELL 1
 #define MORTALS 8
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 4
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run plain(1, 0, 0); run idler(2); run waker(3, 0); \
-    run bell(1, 0); run bell(2, 1); run bell(3, 0)
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

@@ -9,11 +9,10 @@
 #ifndef MORTALS
 #define MORTALS 10
 #endif
-#ifndef MORTALS
-#define MORTALS 10
+#ifndef SWEEPERS
+#define SWEEPERS 4
 #endif
-#define CLEANERS true
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run plain(1, 0, 0); run plain(2, 0, 0); run waker(3, 0); \
-    run bell(1, 0); run bell(2, 1); run bell(3, 0)
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

@@ -6,8 +6,10 @@
 #define NE 2
 #define SLEEP_ON_LOCKS
 #define MORTALS 6
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 8
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run locker(1, 0); run locker(2, 0); run locker(3, 0); \
-    run bell(1, 0); run bell(2, 0); run bell(3, 1)
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

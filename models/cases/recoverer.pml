@@ -5,8 +5,10 @@
 #define NQ 1
 #define NE 2
 #define MORTALS 6
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 12
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
     run taker(1, 0, NONE, 0, 0); run idler(2); run idler(3); \
-    run bell(1, 0); run bell(2, 1); run bell(3, 1)
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

@@ -11,8 +11,10 @@
 #ifndef MORTALS
 #define MORTALS 12
 #endif
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 10
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); \
-    run taker(1, 0, NONE, 0, 0); run putter(2, 0, 1); run NEWCOMER; \
-    run bell(1, 1); run bell(2, 0); run bell(3, 1)
+    run taker(1, 0, NONE, 0, 0); run putter(2, 0, NONE, 1); run NEWCOMER; \
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

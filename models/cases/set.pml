@@ -8,8 +8,10 @@
 #ifndef MORTALS
 #define MORTALS 4
 #endif
-#define CLEANERS (!dying[1])
+#ifndef SWEEPERS
+#define SWEEPERS 2
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); begin_at(3, 2); \
-    run collector(1, 0, 2); run putter(2, 0, 1); run putter(3, 0, 1); \
-    run bell(1, 1); run bell(2, 0); run bell(3, 0)
+    run collector(1, 0, 2); run putter(2, 0, NONE, 1); run putter(3, 0, NONE, 1); \
+    run bell(1); run bell(2); run bell(3)
 #include "../protocol.pml"

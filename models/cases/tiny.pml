@@ -4,7 +4,9 @@
 #define NU 2
 #define NQ 1
 #define NE 2
-#define CLEANERS true
+#ifndef SWEEPERS
+#define SWEEPERS 6
+#endif
 #define CAST begin_at(1, 0); begin_at(2, 1); \
-    run taker(1, 0, NONE, 0, 0); run putter(2, 0, 1); run bell(1, 1); run bell(2, 1)
+    run taker(1, 0, NONE, 0, 0); run putter(2, 0, NONE, 1); run bell(1); run bell(2)
 #include "../protocol.pml"
