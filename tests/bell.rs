@@ -6,12 +6,14 @@ mod common;
 mod kill;
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicU8, Ordering::*};
 use std::time::Duration;
 
-use common::{Child, LIMIT, Name, until, until_asleep};
+use common::filter::{Whom, filter, refuse};
+use common::{Child, LIMIT, Name, until};
+use kill::turns::{bells, give_turns, id_of, sleep_until_dead, stage, take_turns};
 use kill::{World, small};
-use waitqueue::{Error, Object, ParticipantId, Region};
+use waitqueue::{Error, Region};
 
 #[test]
 fn role() {
@@ -26,98 +28,16 @@ fn role() {
     ]);
 }
 
-fn stage() -> (Name, World, Object<AtomicU32>) {
-    let name = Name::new();
-    let region = small().create(&name.0).unwrap();
-    let (world, turn) = (World::new(&region), region.object("turn").unwrap());
-    (name, world, turn)
-}
-
 fn idler(args: &[String]) {
     let _world = World::open(&args[0]);
     common::say("attached");
     common::listen();
 }
 
-/// Says its id, then waits for each turn, and says so.
-fn take_turns(world: &World) {
-    let turn = world.region.object::<AtomicU32>("turn").unwrap();
-    common::say(&world.region.me().get().to_string());
-    for round in 1.. {
-        world.a.wait_event(|| turn.load(Acquire) >= round).unwrap();
-        common::say(&format!("turn {round}"));
-    }
-}
-
-/// Gives turns until the child has had them, each by one wake.
-fn give_turns(world: &World, turn: &AtomicU32, child: &mut Child, count: u32) {
-    for _ in 0..count {
-        until_asleep(&world.region, "a", 1);
-        let round = turn.fetch_add(1, AcqRel) + 1;
-        world.a.wake_up().unwrap();
-        child.expect(&format!("turn {round}"));
-    }
-}
-
-fn id_of(child: &mut Child) -> ParticipantId {
-    ParticipantId::new(child.hear().parse().unwrap()).unwrap()
-}
-
-/// Sleeps until the peer is dead, woken by nothing but its death.
-fn sleep_until_dead(world: &World, peer: ParticipantId) -> std::thread::JoinHandle<()> {
-    let waiting = world.clone();
-    let thread = std::thread::spawn(move || {
-        waiting.b.wait_event(|| !waiting.region.is_alive(peer)).unwrap();
-    });
-    until_asleep(&world.region, "b", 1);
-    thread
-}
-
-/// Installs a filter for all threads of this process: `action` where system call `number` has `first` as its second
-/// argument (or always, if that is `None`).
-fn filter(number: i64, first: Option<u32>, action: u32) {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut program = vec![
-        op(LOAD, 0, 0, 0),
-        op(EQUAL, 0, 3, number as u32),
-        // The low half of the second argument, on a little-endian machine.
-        op(LOAD, 0, 0, 24),
-        op(EQUAL, 0, 1, first.unwrap_or(0)),
-        op(RETURN, 0, 0, action),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    if first.is_none() {
-        program = vec![
-            op(LOAD, 0, 0, 0),
-            op(EQUAL, 0, 1, number as u32),
-            op(RETURN, 0, 0, action),
-            op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-        ];
-    }
-    let fprog = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: a valid program; the kernel copies it.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let (set, all) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
-        assert_eq!(libc::syscall(libc::SYS_seccomp, set, all, &raw const fprog), 0);
-    }
-}
-
-/// How many bells a process has.
-fn bells(pid: u32) -> usize {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    // (A thread that has just ended has no name.)
-    let names = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
-    names.filter(|comm| comm.contains("waitqueue-bell")).count()
-}
-
 /// Its bell dies as soon as there are two others to watch.
 fn half_killed(args: &[String]) {
     let world = World::open(&args[0]);
-    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD);
+    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD, Whom::All);
     take_turns(&world);
 }
 
@@ -151,7 +71,7 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
 /// Leaves in good order after its bell was killed, without a call in between that could start it again.
 fn half_leaver(args: &[String]) {
     let world = World::open(&args[0]);
-    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD);
+    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD, Whom::All);
     common::say(&world.region.me().get().to_string());
     until("the bell's death", || bells(std::process::id()) == 0);
 }
@@ -280,9 +200,8 @@ fn a_stranger_on_our_lock_bytes_keeps_newcomers_out_with_an_error_and_harms_nobo
 /// Attaches without descriptors, or without threads, and says what came of it.
 fn starved(args: &[String]) {
     if args[1] == "threads" {
-        let refuse = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
-        filter(libc::SYS_clone3, None, refuse);
-        filter(libc::SYS_clone, None, refuse);
+        refuse(libc::SYS_clone3, libc::EAGAIN, Whom::All);
+        refuse(libc::SYS_clone, libc::EAGAIN, Whom::All);
         report(small().open(&args[0]));
         return;
     }
