@@ -15,7 +15,7 @@ mod descriptor;
 mod place;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -42,6 +42,15 @@ fn failed(label: &Label, call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::system(label, call, errno.raw_os_error())
 }
 
+/// Moves a descriptor from the numbers of the standard streams, which a daemon may have closed: what anybody prints
+/// must not go into the region.
+fn above_streams(fd: OwnedFd, label: &Label) -> Result<OwnedFd> {
+    match fd.as_raw_fd() {
+        0..=2 => rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(failed(label, "dup")),
+        _ => Ok(fd),
+    }
+}
+
 /// A file that is mapped as shared memory.
 pub(crate) struct Mapping {
     memory: MmapRaw,
@@ -58,6 +67,7 @@ pub(crate) struct Mapping {
 impl Mapping {
     fn new(fd: OwnedFd, stat: &Stat, place: Option<Place>, label: Label, writable: bool) -> Result<Mapping> {
         let length = checks::check_size(&label, stat)?;
+        let fd = above_streams(fd, &label)?;
         let mut options = MmapOptions::new();
         let options = options.len(length);
         let memory = if writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
@@ -110,6 +120,10 @@ impl Mapping {
     /// A new open file description of the same file, for locks: through the calling thread's own descriptor table if
     /// there is a /proc, else through the name.
     pub(crate) fn reopen(&self) -> Result<OwnedFd> {
+        above_streams(self.reopen_anywhere()?, &self.label)
+    }
+
+    fn reopen_anywhere(&self) -> Result<OwnedFd> {
         let link = format!("/proc/thread-self/fd/{}", self.file.number());
         let mut errno = Errno::NOENT;
         if self.file.is_ours() {
@@ -317,8 +331,7 @@ pub(crate) fn open(place: &Place, access: &Access, writable: bool) -> Result<Map
 
 /// Maps a memfd that was handed to us: read-only if it was opened so.
 pub(crate) fn from_fd(fd: OwnedFd, access: &Access) -> Result<Mapping> {
-    let link =
-        fs::readlink(format!("/proc/thread-self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&fd)), Vec::new());
+    let link = fs::readlink(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()), Vec::new());
     let name = link.ok().and_then(|link| link.into_string().ok()).unwrap_or_default();
     let name = name.trim_start_matches('/').trim_end_matches(" (deleted)");
     let label: Label = if name.is_empty() { "memfd".into() } else { name.into() };
