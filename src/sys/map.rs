@@ -15,7 +15,7 @@ mod descriptor;
 mod place;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -45,10 +45,16 @@ fn failed(label: &Label, call: &'static str) -> impl Fn(Errno) -> Error {
 /// Moves a descriptor from the numbers of the standard streams, which a daemon may have closed: what anybody prints
 /// must not go into the region.
 fn above_streams(fd: OwnedFd, label: &Label) -> Result<OwnedFd> {
-    match fd.as_raw_fd() {
-        0..=2 => rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(failed(label, "dup")),
-        _ => Ok(fd),
-    }
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(fd.as_fd(), label) }
+}
+
+/// With a number above those of the standard streams.
+fn duplicate(fd: BorrowedFd<'_>, label: &Label) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno| match errno {
+        // The process may have no number as large as this.
+        Errno::INVAL => failed(label, "dup")(Errno::MFILE),
+        errno => failed(label, "dup")(errno),
+    })
 }
 
 /// A file that is mapped as shared memory.
@@ -113,7 +119,7 @@ impl Mapping {
 
     /// A duplicate to hand to another process. It shares the mapped open file description, which never holds a lock.
     pub(crate) fn try_clone_fd(&self) -> Result<OwnedFd> {
-        let copy = rustix::io::fcntl_dupfd_cloexec(&self.file, 3).map_err(failed(&self.label, "dup"))?;
+        let copy = duplicate(self.file.as_fd(), &self.label)?;
         self.same_file(&copy)?.then_some(copy).ok_or_else(|| failed(&self.label, "dup")(Errno::BADF))
     }
 
