@@ -8,10 +8,10 @@ mod kill;
 use std::process::Command;
 
 use common::filter::{Whom, refuse};
-use common::{Child, LIMIT, Name, listen, options, say, until};
-use kill::turns::{give_turns, id_of, kill_noticed, stage, take_turns};
+use common::{Child, Name, options, say};
+use kill::turns::{give_turns, id_of, kill_noticed, member_of_two, stage, take_turns, two_members};
 use kill::{World, nothing_leaked, small};
-use waitqueue::{Error, ParticipantId, Region, Result};
+use waitqueue::{Error, Region, Result};
 
 #[test]
 fn role() {
@@ -231,42 +231,7 @@ fn member(args: &[String]) {
             "{refused:?}"
         );
     }
-    say(&world.region.me().get().to_string());
-    let told = listen();
-    if told == "hold" {
-        let _guard = world.lock.lock().unwrap();
-        world.c.wait_event(|| false).unwrap();
-    }
-    let peer = ParticipantId::new(told.parse().unwrap()).unwrap();
-    world.b.wait_event(|| !world.region.is_alive(peer)).unwrap();
-    assert!(world.lock.lock_timeout(LIMIT).unwrap().owner_died());
-    say("noticed");
-    listen();
-    take_turns(&world);
-}
-
-/// Two members and nobody else: the one notices the other's death, though the other has taken its own measures.
-fn two_members(start: impl Fn(&Name) -> Child, what: &str) {
-    let name = Name::new();
-    drop(World::new(&small().create(&name.0).unwrap()));
-    let (mut holder, mut heir) = (start(&name), start(&name));
-    let (holders, heirs) = (id_of(&mut holder), id_of(&mut heir));
-    holder.tell("hold");
-    heir.tell(&holders.get().to_string());
-    until(&format!("{what}: both sleep"), || {
-        let queues = small().inspect(&name.0).unwrap().queues;
-        let asleep = |waiter: &waitqueue::WaiterInfo| waiter.state == waitqueue::WaiterState::Asleep;
-        queues.iter().flat_map(|queue| &queue.waiters).filter(|waiter| asleep(waiter)).count() == 2
-    });
-    holder.kill();
-    heir.expect("noticed");
-    let world = World::open(&name.0);
-    let turn = world.region.object("turn").unwrap();
-    heir.tell("turns");
-    assert_eq!(heir.hear(), heirs.get().to_string());
-    give_turns(&world, &turn, &mut heir, 5);
-    kill_noticed(&world, &mut heir, heirs);
-    nothing_leaked(&world.region, (0, 1, 1), what);
+    member_of_two(&world);
 }
 
 #[test]
@@ -275,7 +240,8 @@ fn without_the_calls_of_newer_kernels_everything_works_in_another_way() {
         // As an old kernel answers, and as container runtimes do.
         for errno in [libc::ENOSYS, libc::EPERM] {
             let what = format!("call:{call}:{errno}");
-            two_members(|name| Child::start("member", &[&name.0, &what, ""]), &what);
+            let start = |name: &Name| Child::start("member", &[&name.0, &what, ""]);
+            two_members([&start, &start], &what);
         }
     }
 }
@@ -313,7 +279,7 @@ fn without_proc_named_regions_work_and_memfds_say_what_they_need() {
                 command.arg("-m").arg(std::env::current_exe().unwrap());
                 Child::start_command(command, "member", &[&name.0, &what, when], &[])
             };
-            two_members(start, &format!("{what} {when}"));
+            two_members([&start, &start], &format!("{what} {when}"));
         }
     }
 }

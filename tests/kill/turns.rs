@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
-use waitqueue::{Object, ParticipantId};
+use waitqueue::{Object, ParticipantId, WaiterState};
 
-use super::{World, small};
-use crate::common::{Child, Name, join, say, until_asleep};
+use super::{World, nothing_leaked, small};
+use crate::common::{Child, LIMIT, Name, join, listen, say, until, until_asleep};
 
 /// A region of a test, with the turn's number.
 pub fn stage() -> (Name, World, Object<AtomicU32>) {
@@ -64,4 +64,44 @@ pub fn bells(pid: u32) -> usize {
     // (A thread that has just ended has no name.)
     let names = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
     names.filter(|comm| comm.contains("waitqueue-bell")).count()
+}
+
+/// In a child: says its id; holds the lock asleep, or waits for the end of who does, and then takes turns.
+pub fn member_of_two(world: &World) {
+    say(&world.region.me().get().to_string());
+    let told = listen();
+    if told == "hold" {
+        let _guard = world.lock.lock().unwrap();
+        world.c.wait_event(|| false).unwrap();
+    }
+    let peer = ParticipantId::new(told.parse().unwrap()).unwrap();
+    world.b.wait_event(|| !world.region.is_alive(peer)).unwrap();
+    assert!(world.lock.lock_timeout(LIMIT).unwrap().owner_died());
+    say("noticed");
+    listen();
+    take_turns(world);
+}
+
+/// Two members and nobody else: the second notices the first one's death, takes its lock over and goes on.
+pub fn two_members(start: [&dyn Fn(&Name) -> Child; 2], what: &str) {
+    let name = Name::new();
+    drop(World::new(&small().create(&name.0).unwrap()));
+    let [mut holder, mut heir] = start.map(|start| start(&name));
+    let (holders, heirs) = (id_of(&mut holder), id_of(&mut heir));
+    holder.tell("hold");
+    heir.tell(&holders.get().to_string());
+    until(&format!("{what}: both sleep"), || {
+        let queues = small().inspect(&name.0).unwrap().queues;
+        let waiters = queues.iter().flat_map(|queue| &queue.waiters);
+        waiters.filter(|waiter| waiter.state == WaiterState::Asleep).count() == 2
+    });
+    holder.kill();
+    heir.expect("noticed");
+    let world = World::open(&name.0);
+    let turn = world.region.object("turn").unwrap();
+    heir.tell("turns");
+    assert_eq!(heir.hear(), heirs.get().to_string());
+    give_turns(&world, &turn, &mut heir, 5);
+    kill_noticed(&world, &mut heir, heirs);
+    nothing_leaked(&world.region, (0, 1, 1), what);
 }
