@@ -5,6 +5,7 @@
 mod common;
 mod kill;
 
+use std::io::Read;
 use std::process::Command;
 
 use common::filter::{Whom, refuse};
@@ -217,6 +218,7 @@ fn member(args: &[String]) {
     if !late {
         withhold(&what);
     }
+    let (mut reader, writer) = std::io::pipe().unwrap();
     let world = match small().open(&args[0]) {
         Ok(region) => World::new(&region),
         Err(error) => return say(&error.to_string()),
@@ -231,6 +233,9 @@ fn member(args: &[String]) {
             "{refused:?}"
         );
     }
+    // The bell has its own table of descriptors, and must not keep what was open when it was made.
+    drop(writer);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0, "the pipe has ended");
     member_of_two(&world);
 }
 
