@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU8, Ordering::*};
 use std::time::Duration;
 
 use common::filter::{Whom, filter};
-use common::{Child, LIMIT, Name, until, until_asleep};
+use common::{Child, Name, until, until_asleep};
 use kill::turns::{bells, give_turns, id_of, kill_noticed, sleep_until_dead, stage, take_turns};
 use kill::{OF_A, World, small};
 use waitqueue::Error;
@@ -134,15 +134,20 @@ fn closer(args: &[String]) {
             "at once" => assert_eq!(libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0), 0),
             _ => (3..1000).for_each(|number| assert!(libc::close(number) <= 0)),
         }
-        if args[1] == "for others" {
-            (3..100).for_each(|number| assert_eq!(libc::dup(0), number));
-        }
+    }
+    if args[1] == "for others" {
+        // Where nobody holds a lock.
+        let other = std::fs::File::open(std::env::current_exe().unwrap()).unwrap();
+        // SAFETY: a number that is open.
+        (4..100).for_each(|number| assert_eq!(unsafe { libc::dup(other.as_raw_fd()) }, number));
+        std::mem::forget(other);
     }
     let refused = world.region.try_clone_fd().map(drop);
     assert!(matches!(refused, Err(Error::System { errno: libc::EBADF, .. })), "{refused:?}");
     drop(small().open(&args[0]).unwrap());
     // Contend for a lock too, which asks who lives.
-    drop(world.lock.lock_timeout(LIMIT).unwrap());
+    let outcome = world.lock.lock_timeout(Duration::from_millis(20)).map(drop);
+    assert!(matches!(outcome, Err(Error::LockStuck { .. })), "{outcome:?}");
     world.region.queue("made without a descriptor").unwrap();
     take_turns(&world);
 }
@@ -151,8 +156,10 @@ fn closer(args: &[String]) {
 fn closing_all_descriptors_makes_nobody_look_dead() {
     for how in ["at once", "one by one", "for others"] {
         let (name, world, turn) = stage();
+        let guard = world.lock.lock().unwrap();
         let mut child = Child::start("closer", &[&name.0, how]);
         let id = id_of(&mut child);
+        drop(guard);
         give_turns(&world, &turn, &mut child, 5);
         // A death and an arrival make everybody look at everybody.
         let mut other = Child::start("idler", &[&name.0]);
