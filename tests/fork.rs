@@ -269,9 +269,9 @@ fn spawner(args: &[String]) {
     by_hand.sleep().expect("the test's wake");
     drop(by_hand);
     // It ends with our input: when the test does not need this process any more.
-    let _stays = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    let mut stays = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
     say("slept");
-    std::thread::sleep(LIMIT);
+    let _ = stays.wait();
     drop(guard);
 }
 

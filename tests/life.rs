@@ -27,12 +27,14 @@ fn role() {
     ]);
 }
 
+type Way = fn(&World);
+
 /// How many entries an engaged process has on queue `a`.
 const ENGAGED_ON_A: usize = 3;
 
 /// Threads in the middle of everything: asleep in three ways, taking what comes, and one asleep with the lock in hand.
 fn engage(world: &World) {
-    let ways: [fn(&World); 4] = [
+    let ways: [Way; 4] = [
         |world| while world.a.wait_event_exclusive(|| world.work(OF_A)).is_ok() {},
         |world| {
             let options = WaitOptions::new().exclusive();
@@ -185,7 +187,7 @@ fn p2_a_daemon_attaches_after_it_has_become_one_and_has_nothing_of_what_it_attac
 }
 
 /// Ways in which a thread panics while it is first in line, having been chosen.
-const PANICS: [(&str, fn(&World)); 4] = [
+const PANICS: [(&str, Way); 4] = [
     ("in the condition", |world| {
         let looks = AtomicU32::new(0);
         let _ = world.a.wait_event_exclusive(|| {
