@@ -55,11 +55,8 @@ fn built_for(target: &str) -> Option<PathBuf> {
     let messages = String::from_utf8(library.unwrap_or_else(|why| panic!("{why}")).stdout).unwrap();
     let made = |name: &str| -> &str {
         let of_crate = |line: &&str| line.contains("compiler-artifact") && line.contains(name);
-        let quoted = messages.lines().filter(of_crate).flat_map(|line| line.split('"'));
-        quoted
-            .filter(|text| text.ends_with(".rlib"))
-            .next_back()
-            .unwrap_or_else(|| panic!("no {name}: {messages}"))
+        let mut quoted = messages.lines().filter(of_crate).flat_map(|line| line.split('"'));
+        quoted.rfind(|text| text.ends_with(".rlib")).unwrap_or_else(|| panic!("no {name}: {messages}"))
     };
     let program = folder.join(format!("targets-{}", std::process::id()));
     run(rustc()
