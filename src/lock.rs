@@ -199,7 +199,8 @@ impl Locker {
                 && (seen & WAITERS != 0
                     || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok())
             {
-                futex::wait(word, seen | WAITERS, earlier(deadline, Deadline::after(slice)));
+                let slice_ends = if mutant("no slices") { None } else { Deadline::after(slice) };
+                futex::wait(word, seen | WAITERS, earlier(deadline, slice_ends));
                 slice = LAST_SLICE.min(slice * 2);
             }
         }
@@ -219,7 +220,9 @@ impl Locker {
                 crash_point!("unlock: stored, not woken");
                 futex::wake(word);
             } else if word.load(Relaxed) == self.me | WAITERS {
-                futex::clear_and_wake(word, self.me | WAITERS);
+                // All: one that is woken may be killed before it takes the lock, and would leave the others asleep.
+                let sleepers = if mutant("one sleeper of a lock woken") { 1 } else { i32::MAX as u32 };
+                futex::clear_and_wake(word, self.me | WAITERS, sleepers);
             }
             // Any other value is not ours to clear: somebody took us for dead and owns the lock now.
         }

@@ -361,6 +361,9 @@ impl Member {
         let _ =
             self.slot().state.compare_exchange(generation | attaching, generation | live, SeqCst, Relaxed);
         crash_point!("attach: live, nobody told");
+        if mutant("life words not set") {
+            self.slot().life.iter().for_each(|life| life.word.store(0, Relaxed));
+        }
         self.tell_neighbours();
         // What the slot's last bell held, if it died unnoticed; if it cannot be had now, whoever wants it takes it over.
         let _ = release_noted(thread, thread.locker().record());

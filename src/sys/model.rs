@@ -59,7 +59,7 @@ pub(crate) fn wake(word: &AtomicU32) {
 }
 
 /// One system call: store and wake under the same bucket lock.
-pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32) {
+pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32, _sleepers: u32) {
     let bucket = KERNEL.bucket(word);
     let _guard = bucket.lock.lock().unwrap();
     word.store(0, Ordering::Release);

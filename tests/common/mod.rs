@@ -32,7 +32,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 const ROLE: &str = "WAITQUEUE_TEST_ROLE";
 const ARGS: &str = "WAITQUEUE_TEST_ARGS";
-const MARK: &str = "> ";
+pub const MARK: &str = "> ";
 
 /// In a child: plays its role and exits. Otherwise returns at once.
 pub fn play(roles: &[(&str, fn(&[String]))]) {

@@ -88,6 +88,11 @@ impl World {
         true
     }
 
+    /// Whether the item was ever announced.
+    pub fn is_put(&self, item: usize) -> bool {
+        self.items[item].load(Acquire) != EMPTY
+    }
+
     pub fn is_done(&self, item: usize) -> bool {
         self.items[item].load(Acquire) == DONE
     }
@@ -114,9 +119,15 @@ impl World {
     }
 }
 
+/// The capacities of small regions.
+pub const PARTICIPANTS: usize = 12;
+pub const THREADS: usize = 96;
+pub const ENTRIES: usize = 192;
+
 /// A builder for small regions, which are made quickly.
 pub fn small() -> waitqueue::RegionBuilder {
-    common::options().participants(12).threads(96).entries(192).objects(32).memory(1 << 14)
+    let options = common::options().participants(PARTICIPANTS as u64).threads(THREADS as u64);
+    options.entries(ENTRIES as u64).objects(32).memory(1 << 14)
 }
 
 /// Threads of this process that wait in every way there is, and take items.

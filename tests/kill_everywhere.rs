@@ -1,0 +1,168 @@
+//! P2, by enumeration: a process is killed before every instruction of every operation, and nobody else is harmed.
+//!
+//! ```text
+//! record   the operation, one step at a time, in a child whose addresses are not randomised
+//! for each instruction of the trace:
+//!     a fresh region, others as the setting wants them, a fresh victim
+//!     run to that instruction · the others act · SIGKILL
+//!     the living get what they are owed, finish their own work, and find everything given back
+//! ```
+//!
+//! The tick is off, so what is lost stays lost. Each setting runs twice: with the marks that the kernel makes at the
+//! death of a lock holder, and without. The regions that victims leave behind are collected; those that differ are
+//! then recovered by another victim, who is killed in turn.
+//!
+//! `KILL_EVERYWHERE=full` tries every instruction, else there is a sample of each trace. `KILL_EVERYWHERE=mutants`, in a
+//! debug build, breaks one step of the protocol after the other, and wants each to be noticed. Words on the command
+//! line select operations by their names.
+#![allow(unsafe_code)]
+
+mod common;
+mod everywhere;
+mod kill;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use everywhere::keeper::{Setting, keeper};
+use everywhere::operations::{OPERATIONS, Operation, victim};
+use everywhere::run::{Job, Keeper, Plan, Points, Tally};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("victim") => victim(&arguments[1..]),
+        Some("keeper") => keeper(),
+        Some("mutant") => everywhere::mutants::one(&arguments[1]),
+        Some("--list") => println!("p2_kill_everywhere: test"),
+        _ => enumerate(&arguments),
+    }
+}
+
+fn enumerate(arguments: &[String]) {
+    let chosen: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |operation: &&Operation| {
+        chosen.is_empty()
+            || chosen.iter().any(|part| operation.name.contains(part) || *part == "p2_kill_everywhere")
+    };
+    let full = match std::env::var("KILL_EVERYWHERE").as_deref() {
+        Ok("full") => true,
+        Ok("mutants") => return everywhere::mutants::all(),
+        _ => false,
+    };
+    let start = Instant::now();
+    let points = match (full, cfg!(debug_assertions)) {
+        (true, _) => Points::All,
+        (false, false) => Points::Some(40),
+        (false, true) => Points::Some(6),
+    };
+    let plan = Plan {
+        points,
+        patience: common::LIMIT * 2,
+        stop_at_failure: false,
+        verbose: std::env::var_os("KILL_EVERYWHERE_VERBOSE").is_some(),
+        remains: Some(Mutex::default()),
+    };
+    let operations: Vec<&'static Operation> = OPERATIONS.iter().filter(wanted).collect();
+    let jobs = operations.iter().flat_map(|operation| jobs(operation)).collect();
+    let mut tallies = run(jobs, &plan);
+
+    // The recoverers: distinct remains, and of each a sample of instructions, spread differently.
+    let mut remains: Vec<_> = plan.remains.unwrap().into_inner().unwrap().into_iter().collect();
+    remains.sort_unstable_by_key(|(hash, _)| *hash);
+    let found = remains.len();
+    let (states, points) = match (full, cfg!(debug_assertions)) {
+        (true, _) => (usize::MAX, 100),
+        (false, false) => (30, 20),
+        (false, true) => (8, 6),
+    };
+    remains.truncate(states);
+    let nested = remains.into_iter().map(|remains| Job {
+        operation: None,
+        remains: Some(remains),
+        setting: Setting::Recoverer,
+        marks: true,
+    });
+    let plan = Plan { points: Points::Some(points), remains: None, ..plan };
+    tallies.extend(run(nested.collect(), &plan));
+    println!("distinct regions that deaths left behind: {found}");
+    report(&tallies, start.elapsed());
+}
+
+/// Every setting that makes sense for an operation, with marks and without.
+fn jobs(operation: &'static Operation) -> Vec<Job> {
+    let makes_sense = |setting: &Setting| match setting {
+        Setting::Alone | Setting::Barging => true,
+        Setting::Sleeper | Setting::Busy => !operation.creates(),
+        Setting::Interleaved => operation.has_condition(),
+        Setting::Recoverer => false,
+    };
+    let settings = everywhere::keeper::SETTINGS.into_iter().filter(makes_sense);
+    settings
+        .flat_map(|setting| [true, false].map(|marks| (setting, marks)))
+        // Where nobody is killed there is nothing to mark.
+        .filter(|(setting, marks)| *marks || *setting != Setting::Interleaved)
+        .map(|(setting, marks)| Job { operation: Some(operation), remains: None, setting, marks })
+        .collect()
+}
+
+fn run(jobs: Vec<Job>, plan: &Plan) -> BTreeMap<&'static str, Tally> {
+    let tallies = Mutex::new(BTreeMap::<_, Tally>::new());
+    everywhere::on_every_processor(jobs.into_iter(), Keeper::new, |keeper, job| {
+        let tally = job.run(plan, keeper);
+        tally.failures.iter().for_each(|failure| println!("FAILED {failure}"));
+        if plan.verbose {
+            println!("{}, {:?}, marks {}: {} kills", job.name(), job.setting, job.marks, tally.kills);
+        }
+        tallies.lock().unwrap().entry(job.name()).or_default().add(&tally);
+    });
+    tallies.into_inner().unwrap()
+}
+
+fn report(tallies: &BTreeMap<&'static str, Tally>, took: Duration) {
+    println!(
+        "{:<18} {:>12} {:>8} {:>8} {:>8} {:>6} {:>6} {:>6} {:>7} {:>12}",
+        "operation",
+        "instructions",
+        "states",
+        "kills",
+        "settings",
+        "lost",
+        "hung",
+        "leaked",
+        "missed",
+        "slowest"
+    );
+    let mut total = Tally::default();
+    let names = OPERATIONS.iter().map(|operation| operation.name).chain(["recovery"]);
+    for (name, tally) in names.filter_map(|name| Some((name, tallies.get(name)?))) {
+        println!(
+            "{name:<18} {:>12} {:>8} {:>8} {:>8} {:>6} {:>6} {:>6} {:>7} {:>9} us",
+            tally.instructions,
+            tally.states,
+            tally.kills,
+            tally.settings,
+            tally.lost,
+            tally.hung,
+            tally.leaked,
+            tally.missed,
+            tally.slowest.as_micros()
+        );
+        total.add(tally);
+    }
+    println!(
+        "total: {} kill points, {} lost, {} hung, {} leaked ({} not reached; {} s)",
+        total.kills,
+        total.lost,
+        total.hung,
+        total.leaked,
+        total.missed,
+        took.as_secs()
+    );
+    let too_many_missed = total.missed * 20 > total.kills;
+    if total.failed() > 0 || too_many_missed || total.kills == 0 {
+        std::process::exit(1);
+    }
+}
