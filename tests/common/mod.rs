@@ -15,6 +15,7 @@
 //! [`LIMIT`], far beyond what anything takes, after which the test says what it was waiting for.
 #![allow(dead_code, unreachable_pub, unsafe_code, clippy::type_complexity)]
 
+pub mod filter;
 pub mod stage;
 
 use std::io::{BufRead, BufReader, Write};
