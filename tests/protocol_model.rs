@@ -1,0 +1,117 @@
+//! The model of the whole protocol, in `models/`: every interleaving of a few processes, of which some are killed between
+//! any two steps. This builds and runs it with `spin` and `cc`; without them it skips.
+//!
+//! A case is a file of `models/cases`; macros of the command line say how many kills there are, and which step a twin
+//! leaves out. A twin must find the violation that it is listed with, or the model is blind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What must hold: the case, and its macros.
+const HOLDS: &[(&str, &str)] = &[("tiny", "KILLS=0"), ("tiny", "KILLS=1"), ("tiny", "KILLS=1 THREADS_APART")];
+
+/// What must not: what is left out, in which case, and the assertion that notices.
+const TWINS: &[(&str, &str, &str)] = &[
+    ("T_NO_FENCE_A", "tiny", "item[b]==0"),
+    ("T_NO_FENCE_B", "tiny", "item[b]==0"),
+    ("T_NO_LOOK", "tiny", "item[b]==0"),
+    ("KILLS=1 T_NO_RING", "tiny", "item[b]==0"),
+    ("KILLS=1 T_SKIPPED_ENTRY", "tiny", "eowner[a]==0"),
+    ("KILLS=1 T_NO_SECOND_ROUND", "tiny", "rowner[a]==0"),
+    ("KILLS=1 THREADS_APART T_UNLINK_AT_THE_BELL", "tiny", "ended[whose]"),
+    ("KILLS=1 T_NO_REBUILD", "set", "item[b]==0"),
+    ("KILLS=1 T_NO_PASS_ON", "hand_on", "owed<=answered"),
+    ("KILLS=1 T_NOTED_LATE", "lockers", "(lockw[a]&15)==0"),
+    ("KILLS=1 T_WAKE_ONE", "lockers", "wants[a]!=0"),
+    ("KILLS=2 T_GIVE_BACK_FIRST", "recoverer", "(lockw[a]&15)==0"),
+];
+
+#[test]
+fn a_small_case_holds_and_its_twin_fails() {
+    if !can_run() {
+        return;
+    }
+    holds("tiny", "KILLS=0", "-O0");
+    let (defines, case, violation) = TWINS.iter().find(|twin| twin.0 == "T_NO_LOOK").expect("a twin");
+    fails(defines, case, violation);
+}
+
+#[test]
+#[ignore = "minutes: cargo test --test protocol_model -- --ignored"]
+fn every_case_holds() {
+    if can_run() {
+        HOLDS.iter().for_each(|(case, defines)| holds(case, defines, "-O1"));
+    }
+}
+
+#[test]
+#[ignore = "minutes: cargo test --test protocol_model -- --ignored"]
+fn every_twin_fails() {
+    if can_run() {
+        TWINS.iter().for_each(|(defines, case, violation)| fails(defines, case, violation));
+    }
+}
+
+fn can_run() -> bool {
+    let exists = |tool: &str, asks: &str| {
+        Command::new(tool).arg(asks).output().is_ok_and(|output| output.status.success())
+    };
+    let all = exists("spin", "-V") && exists("cc", "--version");
+    if !all {
+        println!("skipped: no spin, or no cc");
+    }
+    all
+}
+
+fn holds(case: &str, defines: &str, optimize: &str) {
+    let report = run(case, defines, optimize);
+    assert!(report.contains("errors: 0"), "{case} {defines}: {report}");
+    let cut = ["max search depth too small", "search not completed", "memory limit"];
+    assert!(!cut.iter().any(|reason| report.contains(reason)), "{case} {defines}: {report}");
+}
+
+fn fails(defines: &str, case: &str, violation: &str) {
+    let report = run(case, defines, "-O0");
+    let named = report.lines().any(|line| line.contains("assertion violated") && line.contains(violation));
+    assert!(named, "{case} {defines} does not violate {violation}: {report}");
+}
+
+/// What the checker says of a case.
+fn run(case: &str, defines: &str, optimize: &str) -> String {
+    let folder = Folder::new(&format!("{case} {defines}"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/cases/{case}.pml"));
+    let defines = defines.split(' ').map(|define| format!("-D{define}"));
+    folder.done(Command::new("spin").arg("-a").args(defines).arg(source));
+    let flags = ["-w", "-DSAFETY", "-DCOLLAPSE", "-DNOBOUNDCHECK", "-DMEMLIM=8000", "-o", "pan", "pan.c"];
+    folder.done(Command::new("cc").arg(optimize).args(flags));
+    let output = folder.done(Command::new(folder.0.join("pan")).args(["-E", "-m100000"]));
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    let states = report.lines().find(|line| line.contains("states, stored")).unwrap_or_default().trim();
+    println!("{case}: {states}");
+    report
+}
+
+/// A private folder for what is generated.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let name: String = name.chars().map(|char| if char.is_alphanumeric() { char } else { '-' }).collect();
+        let path = std::env::temp_dir().join(format!("waitqueue-model-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn done(&self, command: &mut Command) -> Output {
+        let output = command.current_dir(&self.0).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
+        output
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
