@@ -241,6 +241,9 @@ impl Job {
             }
         }
         tally.missed += 1;
+        if plan.verbose {
+            println!("missed: {}, {:?}, {}", self.name(), self.setting, describe(point));
+        }
     }
 
     fn collect(&self, name: &Name, plan: &Plan) {
