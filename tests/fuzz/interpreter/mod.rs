@@ -21,8 +21,8 @@ pub fn decode(bytes: &[u8]) -> Option<Input> {
 
 /// In the thread of the first input. `others`: with steps that attach, and that run beside others.
 pub fn run(bytes: &[u8], others: bool) {
-    let Some(input) = decode(bytes) else { return };
     let world = world::World::get();
+    let Some(input) = decode(bytes) else { return };
     world.restore(input.past);
     run::Run::new(world, &input.steps, others).all();
     world.check_canaries();

@@ -16,6 +16,8 @@ use super::world::{Own, World, options};
 /// How many steps an input may have, and how deep they may lie in each other.
 const STEPS: usize = 60;
 const DEPTH: usize = 4;
+/// Of guests: what others write while they leave may hide that from their bells, until those look around.
+const TICK: Option<Duration> = Some(Duration::from_millis(20));
 /// How many participants besides the one that stays.
 const OTHERS: usize = 2;
 
@@ -120,7 +122,7 @@ impl Run {
             Step::Write { .. } | Step::Copy { .. } | Step::Fill { .. } => self.scribble(step),
             Step::Attach if self.others && self.regions.len() <= OTHERS => {
                 let fd = self.world.fd.try_clone().expect("a descriptor");
-                self.regions.push(options().open_fd(fd)?);
+                self.regions.push(options().tick(TICK).open_fd(fd)?);
             }
             Step::Detach if self.regions.len() > 1 => drop(self.regions.pop()),
             Step::Attach | Step::Detach => {}
