@@ -162,7 +162,13 @@ fn framed(args: &[String]) {
             (0..3).for_each(|nth| file.write_all_at(&died, slot + 8 + nth * 8).unwrap());
         }
     });
-    for _ in 0..10 {
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let mut before = (0, 0);
+    for round in 0..30 {
+        if round == 5 {
+            before = (count("fd"), mappings());
+        }
         let world = World::open(&args[0]);
         ours.store(world.region.me().get() as u32, Release);
         for _ in 0..20 {
@@ -172,6 +178,9 @@ fn framed(args: &[String]) {
         drop(world);
         until("its bell ends with it", || bells(me) == 0);
     }
+    // A thread that nobody has joined keeps its stack.
+    let after = (count("fd"), mappings());
+    assert!(after.0 <= before.0 && after.1 < before.1 + 10, "descriptors, mappings: {before:?}, {after:?}");
     common::say("left");
 }
 

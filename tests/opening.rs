@@ -201,16 +201,17 @@ fn names_in_shared_memory_get_the_same_looks() {
     let name = Name::new();
     let path = Path::new("/dev/shm").join(name.0.trim_start_matches('/'));
     fifo(&path);
-    for outcome in [
-        thread({
-            let name = name.0.clone();
-            move || Region::open_or_create(&name).map(drop)
-        })
-        .join(),
-        Region::create(&name.0).map(drop),
-        options().inspect(&name.0).map(drop),
-    ] {
-        let text = outcome.unwrap_err().to_string();
+    type Way = fn(&str) -> waitqueue::Result<()>;
+    let ways: [Way; 4] = [
+        |name| Region::open(name).map(drop),
+        |name| Region::open_or_create(name).map(drop),
+        |name| Region::create(name).map(drop),
+        // Opens for reading only, which would wait for a writer.
+        |name| options().inspect(name).map(drop),
+    ];
+    for way in ways {
+        let wanted = name.0.clone();
+        let text = thread(move || way(&wanted)).join().unwrap_err().to_string();
         assert!(text.contains(&name.0), "{text}");
     }
     assert!(std::fs::symlink_metadata(&path).unwrap().file_type().is_fifo());
