@@ -6,7 +6,8 @@ mod common;
 mod kill;
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU8, Ordering::*};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::*};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ fn role() {
         ("half_killed", half_killed),
         ("half_leaver", half_leaver),
         ("dies_holding", dies_holding),
+        ("framed", framed),
         ("closer", closer),
         ("setter", setter),
         ("reader", reader),
@@ -104,6 +106,49 @@ fn a_process_whose_bells_are_all_killed_is_right_without_one_and_harms_nobody() 
     other.tell("end");
     other.end_well();
     kill::nothing_leaked(&world.region, (0, 1, 1), "filtered");
+}
+
+/// A peer writes into its life words, again and again, that its bell was killed. It attaches, acts and leaves.
+fn framed(args: &[String]) {
+    let file = std::fs::OpenOptions::new().write(true).open(format!("/dev/shm{}", args[0])).unwrap();
+    let (me, died) = (std::process::id(), 0xffff_ffff_u32.to_le_bytes());
+    let ours = std::sync::Arc::new(AtomicU32::new(1));
+    std::thread::spawn({
+        let ours = ours.clone();
+        move || loop {
+            let slot = 4096 + 64 * u64::from(ours.load(Acquire));
+            (0..3).for_each(|nth| file.write_all_at(&died, slot + 8 + nth * 8).unwrap());
+        }
+    });
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let mut before = (0, 0);
+    for round in 0..30 {
+        if round == 5 {
+            before = (count("fd"), mappings());
+        }
+        let world = World::open(&args[0]);
+        ours.store(world.region.me().get() as u32, Release);
+        for _ in 0..20 {
+            world.a.wake_up_sync(|| ()).unwrap();
+        }
+        assert_eq!(bells(me), 1);
+        drop(world);
+        until("its bell ends with it", || bells(me) == 0);
+    }
+    // A thread that nobody has joined keeps its stack.
+    let after = (count("fd"), mappings());
+    assert!(after.0 <= before.0 && after.1 < before.1 + 10, "descriptors, mappings: {before:?}, {after:?}");
+    common::say("left");
+}
+
+#[test]
+fn a_death_that_a_peer_made_up_leaves_no_bell_behind() {
+    let (name, world, _turn) = stage();
+    let mut child = Child::start("framed", &[&name.0]);
+    child.expect("left");
+    child.end_well();
+    assert!(world.region.is_alive(world.region.me()));
 }
 
 /// Leaves in good order after its bell was killed, without a call in between that could start it again.

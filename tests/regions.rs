@@ -7,8 +7,6 @@ mod common;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use common::stage::{Stage, bounded, woken};
@@ -183,19 +181,6 @@ fn send(socket: &UnixStream, fd: RawFd) {
     }
 }
 
-/// A child that inherits one descriptor, under its own number.
-fn inheriting(role: &str, fd: RawFd) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    // SAFETY: one system call between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            libc::fcntl(fd, libc::F_SETFD, 0);
-            Ok(())
-        });
-    }
-    Child::start_command(command, role, &[&fd.to_string()], &[])
-}
-
 #[test]
 fn a_memfd_region_is_shared_by_inheritance_and_by_scm_rights() {
     for by_socket in [false, true] {
@@ -203,11 +188,11 @@ fn a_memfd_region_is_shared_by_inheritance_and_by_scm_rights() {
         let fd = stage.region.try_clone_fd().unwrap();
         let (here, there) = UnixStream::pair().unwrap();
         let mut child = if by_socket {
-            let child = inheriting("receiver", there.as_raw_fd());
+            let child = Child::inheriting("receiver", there.as_raw_fd(), &[]);
             send(&here, fd.as_raw_fd());
             child
         } else {
-            inheriting("inheritor", fd.as_raw_fd())
+            Child::inheriting("inheritor", fd.as_raw_fd(), &[])
         };
         child.expect("attached");
         stage.asleep(1);
@@ -227,7 +212,7 @@ fn keeper(_: &[String]) {
 fn attached(args: &[String]) {
     let region = common::region(&args[0]);
     let fd = region.try_clone_fd().unwrap();
-    let mut keeper = inheriting("keeper", fd.as_raw_fd());
+    let mut keeper = Child::inheriting("keeper", fd.as_raw_fd(), &[]);
     keeper.expect("kept");
     say(&region.me().get().to_string());
     say(&keeper.pid().to_string());
