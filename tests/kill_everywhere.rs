@@ -81,6 +81,7 @@ fn enumerate(arguments: &[String]) {
         setting: Setting::Recoverer,
         marks: remains.0 % 2 == 0,
         remains: Some(remains),
+        share: (0, 1),
     });
     plan.points = Points::Some(extent.points_of_recoverer);
     tallies.extend(run(recoverers.collect(), &plan));
@@ -114,12 +115,21 @@ fn jobs(operation: &'static Operation) -> Vec<Job> {
         Setting::Recoverer => false,
     };
     let settings = everywhere::keeper::SETTINGS.into_iter().filter(makes_sense);
-    settings
+    let mut jobs: Vec<Job> = settings
         .flat_map(|setting| [true, false].map(|marks| (setting, marks)))
         // Where nobody is killed there is nothing to mark.
         .filter(|(setting, marks)| *marks || *setting != Setting::Interleaved)
-        .map(|(setting, marks)| Job { operation: Some(operation), remains: None, setting, marks })
-        .collect()
+        .map(|(setting, marks)| Job {
+            operation: Some(operation),
+            remains: None,
+            setting,
+            marks,
+            share: (0, 1),
+        })
+        .collect();
+    let count = jobs.len();
+    jobs.iter_mut().enumerate().for_each(|(nth, job)| job.share = (nth, count));
+    jobs
 }
 
 fn run(jobs: Vec<Job>, plan: &Plan) -> BTreeMap<&'static str, Tally> {

@@ -114,31 +114,31 @@ impl Traced {
         }
     }
 
-    /// Steps from the first marker to the second. `asleep` is called once, when it sleeps.
-    pub fn record(&mut self, remains: &mut Remains, mut asleep: impl FnMut(Pid)) -> Vec<Step> {
+    /// Steps one thread from the first marker to the second, while the other runs: in slow motion too, it would do what it
+    /// does at no other time. `asleep` is called once, when the main thread sleeps.
+    pub fn record(&mut self, stepped: Who, remains: &mut Remains, mut asleep: impl FnMut(Pid)) -> Vec<Step> {
         let mut trace = vec![Step { point: Point::Start, differs: remains.changed(self.main) }];
-        let mut calls = [false; 2];
-        let mut passes: HashMap<(Who, u64), u32> = HashMap::new();
-        let mut last = HashMap::new();
-        let mut slept = false;
-        self.stop_bell();
-        self.go(Who::Main, Go::OneStep, None);
-        if self.bell.is_some() {
+        let mut passes: HashMap<u64, u32> = HashMap::new();
+        let (mut last, mut slept, mut called) = (0, false, false);
+        let pace = |who| if who == stepped { Go::OneStep } else { Go::On };
+        if self.bell.is_some() && stepped == Who::Bell {
+            self.stop_bell();
             self.go(Who::Bell, Go::OneStep, None);
         }
+        self.go(Who::Main, pace(Who::Main), None);
         loop {
             match self.next_event(LIMIT) {
                 Event::Trap(who, address) => {
                     // (Each round of a repeated instruction is a step.)
-                    if last.insert(who, address) != Some(address) {
-                        let nth = passes.entry((who, address)).or_default();
+                    if address != last {
+                        let nth = passes.entry(address).or_default();
                         *nth += 1;
-                        let called = &mut calls[who as usize];
-                        let differs = remains.changed(self.main) | *called;
-                        *called = is_system_call(self.tid(who), address);
+                        let differs = remains.changed(self.main) | called;
+                        called = is_system_call(self.tid(who), address);
                         trace.push(Step { point: Point::Before { who, address, nth: *nth }, differs });
                     }
-                    self.go(who, Go::OneStep, None);
+                    last = address;
+                    self.go(who, pace(who), None);
                 }
                 Event::Asleep if !slept => {
                     slept = true;
@@ -146,9 +146,9 @@ impl Traced {
                     asleep(self.main);
                 }
                 Event::Asleep => {}
-                Event::Cloned => self.go(Who::Main, Go::OneStep, None),
-                Event::BellStopped => self.go(Who::Bell, Go::OneStep, None),
-                Event::Signal(who, signal) => self.go(who, Go::OneStep, Some(signal)),
+                Event::Cloned => self.go(Who::Main, pace(Who::Main), None),
+                Event::BellStopped => self.go(Who::Bell, pace(Who::Bell), None),
+                Event::Signal(who, signal) => self.go(who, pace(who), Some(signal)),
                 Event::Marker => break,
                 Event::Gone | Event::Quiet => panic!("it ended, or hung, while it was recorded"),
             }
