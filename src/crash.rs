@@ -3,7 +3,7 @@
 //! `crash_point!("lock: taken")` is where a debug build with the feature `fault_injection` kills itself when
 //! the environment says `WAITQUEUE_CRASH=lock: taken` (or `…@3` for the third time it gets there).
 //! With `WAITQUEUE_STOP` instead it stops there (SIGSTOP), so that a test can let others act in between.
-//! `mutant("no fence A")` is true where the environment says `WAITQUEUE_MUTANT=no fence A`; every such step is
+//! `mutant("no fence A")` is true where the environment names it in `WAITQUEUE_MUTANT=no fence A,…`; every such step is
 //! one that the promises rest on, and a test shows that leaving it out is noticed.
 //!
 //! In every other build the first is nothing and the second is the constant `false`. Under loom nobody dies, but steps
@@ -55,8 +55,11 @@ pub(crate) const fn arm() {}
 #[cfg(any(loom, all(feature = "fault_injection", debug_assertions)))]
 pub(crate) fn mutant(name: &str) -> bool {
     use std::sync::OnceLock;
-    static MUTANT: OnceLock<Option<String>> = OnceLock::new();
-    MUTANT.get_or_init(|| std::env::var("WAITQUEUE_MUTANT").ok()).as_deref() == Some(name)
+    static MUTANTS: OnceLock<String> = OnceLock::new();
+    MUTANTS
+        .get_or_init(|| std::env::var("WAITQUEUE_MUTANT").unwrap_or_default())
+        .split(',')
+        .any(|mutant| mutant == name)
 }
 
 #[cfg(not(any(loom, all(feature = "fault_injection", debug_assertions))))]

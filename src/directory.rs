@@ -6,7 +6,7 @@
 //! was never handed out, and is zero since the region was made.
 
 use crate::atomic::Ordering::*;
-use crate::crash::crash_point;
+use crate::crash::{crash_point, mutant};
 use crate::error::{Error, Result};
 use crate::head::REGION_LOCK;
 use crate::layout::{ALIGN, Object, READY};
@@ -101,6 +101,9 @@ fn create(space: &Space, name: &str, shape: Shape) -> Result<u64> {
     }
     let place = space.objects().iter().find(|object| object.state.load(Acquire) != READY);
     let object = place.ok_or_else(|| full("objects", space.objects().len() as u64))?;
+    if mutant("object published before it is written") {
+        object.state.store(READY, Release);
+    }
     object.name.store(name);
     object.tag.store(shape.tag);
     object.offset.store(offset, Relaxed);

@@ -151,7 +151,8 @@ pub(crate) struct LifeWord {
 pub(crate) struct Record {
     /// The participant; 0 is free.
     pub(crate) owner: AtomicU64,
-    /// `TID | FUTEX_WAITERS`; the kernel sets `FUTEX_OWNER_DIED` when the thread dies holding a lock.
+    /// `TID | FUTEX_WAITERS`; the kernel sets `FUTEX_OWNER_DIED` when the thread dies holding a lock, and wakes one of
+    /// those who wait for it: they sleep here too.
     pub(crate) mark: AtomicU32,
     /// Bumped at each claim; its low 15 bits are part of every lock word.
     pub(crate) generation: AtomicU32,

@@ -20,6 +20,9 @@
 //!    first frees what it names; until it has, the generation tells the two apart.)
 //! 4. No kill can strand a sleeper: a contended release is one system call, and a waiter sleeps in slices, looking
 //!    at the owner after each. A waiter killed after it was woken leaves the word free, and all others were woken too.
+//!    So that he need not wait for a slice to end, nor for anybody's bell, he sleeps on the owner's mark as well: the
+//!    kernel wakes one sleeper when it sets it, and he wakes the others, who from then on sleep on the mark of the one
+//!    who took over. Nothing rests on that: where the kernel cannot, or that one dies too, bell and slices serve.
 //! 5. At most one region lock at a time per thread (place 0), nothing sleeps while holding it, so there is no
 //!    deadlock between region locks. Users' locks use the other places, in whatever order users take them.
 
@@ -33,9 +36,10 @@ use crate::error::{Error, Result};
 use crate::layout::{HOLDING, OWNER, Record, WAITERS};
 use crate::offset::Space;
 use crate::sys::clock::{Deadline, earlier};
+use crate::sys::fork;
+use crate::sys::futex::{self, Sleep};
 use crate::sys::lease::Prober;
 use crate::sys::mark::{Armed, Marker, OWNER_DIED};
-use crate::sys::{fork, futex};
 
 /// How a lock was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +183,9 @@ impl Locker {
                     if is_free {
                         return Ok(Grip::Clean);
                     }
+                    if let Some(owner) = record_of(&self.space, seen).filter(|_| waiters != 0) {
+                        futex::wake(&owner.mark);
+                    }
                     crash_point!("lock: taken over, not repaired");
                     return Ok(Grip::OwnerDied);
                 }
@@ -199,9 +206,25 @@ impl Locker {
                 && (seen & WAITERS != 0
                     || word.compare_exchange(seen, seen | WAITERS, Relaxed, Relaxed).is_ok())
             {
-                futex::wait(word, seen | WAITERS, earlier(deadline, Deadline::after(slice)));
+                let slice_ends = if mutant("no slices") { None } else { Deadline::after(slice) };
+                self.sleep(word, seen | WAITERS, earlier(deadline, slice_ends));
                 slice = LAST_SLICE.min(slice * 2);
             }
+        }
+    }
+
+    /// Sleeps until the word changes or the thread that it names is marked.
+    fn sleep(&self, word: &AtomicU32, held: u32, until: Option<Deadline>) {
+        let slept = record_of(&self.space, held).and_then(|owner| {
+            let mark = owner.mark.load(Acquire);
+            // Marked since it was looked at: worth another look.
+            if mark & OWNER_DIED != 0 {
+                return Some(Sleep::Woken);
+            }
+            futex::wait_any(&[(word, held), (&owner.mark, mark)], until)
+        });
+        if matches!(slept, None | Some(Sleep::Failed(_))) {
+            futex::wait(word, held, until);
         }
     }
 
@@ -219,7 +242,9 @@ impl Locker {
                 crash_point!("unlock: stored, not woken");
                 futex::wake(word);
             } else if word.load(Relaxed) == self.me | WAITERS {
-                futex::clear_and_wake(word, self.me | WAITERS);
+                // All: one that is woken may be killed before it takes the lock, and would leave the others asleep.
+                let sleepers = if mutant("one sleeper of a lock woken") { 1 } else { i32::MAX as u32 };
+                futex::clear_and_wake(word, self.me | WAITERS, sleepers);
             }
             // Any other value is not ours to clear: somebody took us for dead and owns the lock now.
         }

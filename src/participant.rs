@@ -42,7 +42,6 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
-
 /// The shortest time between two revivals of a killed bell.
 const REVIVAL: Duration = Duration::from_millis(10);
 /// The same where a life word says that it was killed, and it runs all the same.
@@ -366,6 +365,9 @@ impl Member {
         let _ =
             self.slot().state.compare_exchange(generation | attaching, generation | live, SeqCst, Relaxed);
         crash_point!("attach: live, nobody told");
+        if mutant("life words not set") {
+            self.slot().life.iter().for_each(|life| life.word.store(0, Relaxed));
+        }
         self.tell_neighbours();
         // What the slot's last bell held, if it died unnoticed; if it cannot be had now, whoever wants it takes it over.
         let _ = release_noted(thread, thread.locker().record());

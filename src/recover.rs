@@ -150,7 +150,10 @@ impl Recovery {
                 Verdict::Left
             } else if id_of(index, state) == thread.participant() {
                 Verdict::Alive
-            } else if doubtful && has_certificate(space, thread.locker().prober(), index as u32) {
+            } else if doubtful
+                && !mutant("second round left out")
+                && has_certificate(space, thread.locker().prober(), index as u32)
+            {
                 Verdict::Dead
             } else if rang {
                 Verdict::Rung

@@ -60,7 +60,7 @@ impl Stranger {
     }
 }
 
-fn futex(word: &AtomicU32, operation: i32, value: u32, value2: usize, other: &AtomicU32) -> i64 {
+fn futex(word: &AtomicU32, operation: i32, value: u32, value2: usize, other: &AtomicU32) -> libc::c_long {
     // SAFETY: words that stay mapped, and numbers.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, value2, other.as_ptr(), 0) }
 }

@@ -153,7 +153,7 @@ fn receiver(args: &[String]) {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
+        message.msg_controllen = size_of_val(&control) as _;
         assert_eq!(libc::recvmsg(socket, &raw mut message, 0), 1);
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         libc::CMSG_DATA(header).cast::<i32>().read_unaligned()
@@ -171,11 +171,11 @@ fn send(socket: &UnixStream, fd: RawFd) {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
         libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd);
         assert_eq!(libc::sendmsg(socket.as_raw_fd(), &raw const message, 0), 1);
     }

@@ -42,10 +42,10 @@ mod real {
         let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
     }
 
-    /// Stores 0 and wakes every sleeper in one system call, so that no kill can fall between the two.
-    pub(crate) fn clear_and_wake(word: &AtomicU32, held: u32) {
+    /// Stores 0 and wakes so many sleepers in one system call, so that no kill can fall between the two.
+    pub(crate) fn clear_and_wake(word: &AtomicU32, held: u32, sleepers: u32) {
         let (set, equal) = (WakeOp::Set, WakeOpCmp::Eq);
-        let done = futex::wake_op(word, Flags::empty(), i32::MAX as u32, 0, word, set, equal, 0, 0);
+        let done = futex::wake_op(word, Flags::empty(), sleepers, 0, word, set, equal, 0, 0);
         if done.is_err() {
             // The kernel stores before it walks the sleepers, so an error from the walk leaves the word clear.
             let _ = word.compare_exchange(held, 0, Release, Relaxed);
@@ -87,4 +87,4 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use super::model::{clear_and_wake, wait, wake};
+pub(crate) use super::model::{clear_and_wake, wait, wait_any, wake};

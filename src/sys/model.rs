@@ -52,6 +52,11 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) 
     Sleep::Woken
 }
 
+/// Not in this kernel.
+pub(crate) fn wait_any(_words: &[(&AtomicU32, u32)], _deadline: Option<Deadline>) -> Option<Sleep> {
+    None
+}
+
 pub(crate) fn wake(word: &AtomicU32) {
     let bucket = KERNEL.bucket(word);
     let _guard = bucket.lock.lock().unwrap();
@@ -59,7 +64,7 @@ pub(crate) fn wake(word: &AtomicU32) {
 }
 
 /// One system call: store and wake under the same bucket lock.
-pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32) {
+pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32, _sleepers: u32) {
     let bucket = KERNEL.bucket(word);
     let _guard = bucket.lock.lock().unwrap();
     word.store(0, Ordering::Release);

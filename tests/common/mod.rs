@@ -15,6 +15,7 @@
 //! [`LIMIT`], far beyond what anything takes, after which the test says what it was waiting for.
 #![allow(dead_code, unreachable_pub, unsafe_code, clippy::type_complexity)]
 
+pub mod filter;
 pub mod stage;
 
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +33,7 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 
 const ROLE: &str = "WAITQUEUE_TEST_ROLE";
 const ARGS: &str = "WAITQUEUE_TEST_ARGS";
-const MARK: &str = "> ";
+pub const MARK: &str = "> ";
 
 /// In a child: plays its role and exits. Otherwise returns at once.
 pub fn play(roles: &[(&str, fn(&[String]))]) {

@@ -1,0 +1,250 @@
+//! The jobs: a survivor and a waker who stay, and a victim for each kill.
+#![allow(unsafe_code)] // the clock
+
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use waitqueue::{QueueHead, WaitOptions};
+use waitqueue_peers::cast::{Actor, Cast, shared_words, stay, until};
+use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
+use waitqueue_peers::trace::Traced;
+
+use crate::victim::{Kind, THREADS};
+
+/// What the victim is in the middle of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    HandOn,
+    Lock,
+    Inside,
+    Mutex,
+}
+
+impl Job {
+    pub(crate) const ALL: [Job; 4] = [Job::HandOn, Job::Lock, Job::Inside, Job::Mutex];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Job::HandOn => "hand-on",
+            Job::Lock => "lock",
+            Job::Inside => "inside",
+            Job::Mutex => "mutex",
+        }
+    }
+}
+
+/// What director and actors tell each other.
+#[derive(Clone, Copy)]
+struct Words {
+    /// The round for which the survivor is to begin waiting.
+    round: &'static AtomicU64,
+    /// When it got what it waited for, and in which round.
+    stamp: &'static AtomicU64,
+    done: &'static AtomicU64,
+    /// The round in which the waker is to wake.
+    wake: &'static AtomicU64,
+    /// The victim's threads may begin to be busy, and how many are.
+    go: &'static AtomicU64,
+    busy: &'static AtomicU64,
+    /// The victim may go into the queue, whose head has this address there.
+    enter: &'static AtomicU64,
+    head: &'static AtomicU64,
+}
+
+impl Words {
+    fn new() -> Words {
+        let [round, stamp, done, wake, go, busy, enter, head, ..] = shared_words();
+        Words { round, stamp, done, wake, go, busy, enter, head }
+    }
+}
+
+/// What is of use for one job.
+enum Place {
+    Region(<Waitqueue as Peer>::Place),
+    Page(<Condvar as Peer>::Place),
+}
+
+/// Those who play one job.
+pub(crate) struct Troupe {
+    job: Job,
+    words: Words,
+    survivor: Actor,
+    _waker: Actor,
+    // Last, so that the actors are gone before their place is.
+    place: Place,
+}
+
+impl Troupe {
+    pub(crate) fn start(job: Job) -> Troupe {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+        let name = format!("/waitqueue-bench-{}-{now:x}", std::process::id());
+        let place = match job {
+            Job::Mutex => Place::Page(Condvar::create(&name)),
+            _ => Place::Region(Waitqueue::create(&name)),
+        };
+        let words = Words::new();
+        let mut cast = Cast::new(Duration::from_secs(60));
+        let mut survivor = cast.start(|steps| {
+            match &place {
+                Place::Region(place) => survive(&Waitqueue::open(place), job, words, &|| steps.advance()),
+                Place::Page(place) => survive_mutex(&Condvar::open(place), words, &|| steps.advance()),
+            };
+        });
+        survivor.until(1);
+        let mut waker = cast.start(|steps| {
+            let Place::Region(place) = &place else { stay() };
+            let peer = Waitqueue::open(place);
+            steps.advance();
+            for round in 1.. {
+                rest_until(words.wake, round);
+                peer.put();
+            }
+        });
+        if job != Job::Mutex {
+            waker.until(1);
+        }
+        Troupe { job, words, survivor, _waker: waker, place }
+    }
+
+    /// One victim; how many nanoseconds until the survivor went on.
+    pub(crate) fn kill_one(&mut self, kind: Kind, round: u64) -> u64 {
+        let (job, words) = (self.job, self.words);
+        for word in [words.go, words.busy, words.enter] {
+            word.store(0, Release);
+        }
+        let mut cast = Cast::new(Duration::from_secs(60));
+        let mut victim = cast.start(|steps| {
+            match &self.place {
+                Place::Region(place) => {
+                    suffer(&Waitqueue::open(place), job, kind, words, &|| steps.advance())
+                }
+                Place::Page(place) => {
+                    let peer = Condvar::open(place);
+                    kind.fatten(words.go, words.busy);
+                    peer.locked(|_| {
+                        steps.advance();
+                        stay()
+                    });
+                }
+            };
+        });
+        victim.until(1);
+        let traced = self.bring_into_place(&mut victim);
+        words.round.store(round, Release);
+        until("the survivor waits", || self.survivor.steps() > round && self.survivor.is_asleep());
+        if kind == Kind::Busy {
+            words.go.store(1, Release);
+            until("all are busy", || words.busy.load(Acquire) == THREADS);
+        }
+        if job == Job::HandOn {
+            words.wake.store(round, Release);
+            until("the victim is chosen", || traced.as_ref().is_some_and(Traced::is_held));
+        }
+        // Not always at the same place in the survivor's sleep.
+        sleep(Duration::from_millis(2 + round * 7919 % 40));
+        let start = now();
+        victim.shoot();
+        until("the survivor goes on", || words.done.load(Acquire) == round);
+        victim.kill();
+        words.stamp.load(Acquire) - start
+    }
+
+    /// To where it is to die.
+    fn bring_into_place(&self, victim: &mut Actor) -> Option<Traced> {
+        match self.job {
+            Job::HandOn => {
+                victim.until_asleep_at(1);
+                Some(Traced::hold_at_wake(victim).expect("ptrace"))
+            }
+            Job::Inside => {
+                let traced = Traced::stop(victim).expect("ptrace");
+                self.words.enter.store(1, Release);
+                let lock = self.words.head.load(Acquire) as usize;
+                assert!(traced.step_until_set(lock).expect("ptrace"), "it never takes the lock");
+                Some(traced)
+            }
+            Job::Lock | Job::Mutex => None,
+        }
+    }
+}
+
+/// A survivor's life: a step whenever it begins to wait.
+fn survive(peer: &Waitqueue, job: Job, words: Words, step: &dyn Fn()) {
+    step();
+    for round in 1.. {
+        rest_until(words.round, round);
+        step();
+        match job {
+            Job::HandOn => {
+                peer.take();
+                has_gone_on(words, round);
+            }
+            Job::Inside => {
+                let enrolled = peer.queue.prepare_to_wait(&WaitOptions::new());
+                has_gone_on(words, round);
+                drop(enrolled);
+            }
+            Job::Lock | Job::Mutex => peer.locked(|died| {
+                assert!(died);
+                has_gone_on(words, round);
+            }),
+        }
+    }
+}
+
+fn survive_mutex(peer: &Condvar, words: Words, step: &dyn Fn()) {
+    step();
+    for round in 1.. {
+        rest_until(words.round, round);
+        step();
+        peer.locked(|died| {
+            assert!(died);
+            has_gone_on(words, round);
+        });
+    }
+}
+
+fn has_gone_on(words: Words, round: u64) {
+    words.stamp.store(now(), Release);
+    words.done.store(round, Release);
+}
+
+/// A victim's life: a step when it is ready.
+fn suffer(peer: &Waitqueue, job: Job, kind: Kind, words: Words, step: &dyn Fn()) {
+    kind.fatten(words.go, words.busy);
+    match job {
+        Job::HandOn => {
+            step();
+            peer.take();
+        }
+        Job::Inside => {
+            // The lock is a head's first word.
+            words.head.store((&raw const peer.stage.queue).cast::<QueueHead>().addr() as u64, Release);
+            step();
+            while words.enter.load(Acquire) == 0 {
+                spin_loop();
+            }
+            peer.take();
+        }
+        Job::Lock | Job::Mutex => peer.locked(|_| {
+            step();
+            stay()
+        }),
+    }
+}
+
+fn rest_until(word: &AtomicU64, value: u64) {
+    while word.load(Acquire) < value {
+        sleep(Duration::from_micros(200));
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which all processes here see alike.
+fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills in our own.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
