@@ -42,7 +42,6 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
-
 /// The shortest time between two revivals of a killed bell.
 const REVIVAL: Duration = Duration::from_millis(10);
 /// The same where a life word says that it was killed, and it runs all the same.

@@ -22,8 +22,8 @@ fn role() {
     common::play(&[
         ("half_killed", half_killed),
         ("half_leaver", half_leaver),
-        ("dies_holding", dies_holding),
         ("framed", framed),
+        ("dies_holding", dies_holding),
         ("closer", closer),
         ("setter", setter),
         ("reader", reader),
@@ -73,41 +73,6 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
     kill::nothing_leaked(&world.region, (0, 1, 1), "half killed");
 }
 
-/// A filter that every bell inherits: none of them lives long while there are two others to watch.
-fn filtered(args: &[String]) {
-    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD, Whom::ThisThread);
-    let world = World::open(&args[0]);
-    take_turns(&world);
-}
-
-#[test]
-fn a_process_whose_bells_are_all_killed_is_right_without_one_and_harms_nobody() {
-    let (name, world, turn) = stage();
-    let mut other = Child::start("idler", &[&name.0]);
-    other.expect("attached");
-    let mut child = Child::start("filtered", &[&name.0]);
-    let id = id_of(&mut child);
-    for _ in 0..5 {
-        until("the bell's death", || bells(child.pid()) == 0);
-        give_turns(&world, &turn, &mut child, 4);
-        assert!(world.region.is_alive(id));
-    }
-    // The one with a bell goes, which everybody notices; and now it has few enough to watch.
-    other.kill();
-    give_turns(&world, &turn, &mut child, 20);
-    until("the bell is started again", || {
-        give_turns(&world, &turn, &mut child, 1);
-        bells(child.pid()) == 1
-    });
-    let mut other = Child::start("idler", &[&name.0]);
-    other.expect("attached");
-    until("the bell's death", || bells(child.pid()) == 0);
-    kill_noticed(&world, &mut child, id);
-    other.tell("end");
-    other.end_well();
-    kill::nothing_leaked(&world.region, (0, 1, 1), "filtered");
-}
-
 /// A peer writes into its life words, again and again, that its bell was killed. It attaches, acts and leaves.
 fn framed(args: &[String]) {
     let file = std::fs::OpenOptions::new().write(true).open(format!("/dev/shm{}", args[0])).unwrap();
@@ -149,6 +114,41 @@ fn a_death_that_a_peer_made_up_leaves_no_bell_behind() {
     child.expect("left");
     child.end_well();
     assert!(world.region.is_alive(world.region.me()));
+}
+
+/// A filter that every bell inherits: none of them lives long while there are two others to watch.
+fn filtered(args: &[String]) {
+    filter(libc::SYS_futex_waitv, Some(3), libc::SECCOMP_RET_KILL_THREAD, Whom::ThisThread);
+    let world = World::open(&args[0]);
+    take_turns(&world);
+}
+
+#[test]
+fn a_process_whose_bells_are_all_killed_is_right_without_one_and_harms_nobody() {
+    let (name, world, turn) = stage();
+    let mut other = Child::start("idler", &[&name.0]);
+    other.expect("attached");
+    let mut child = Child::start("filtered", &[&name.0]);
+    let id = id_of(&mut child);
+    for _ in 0..5 {
+        until("the bell's death", || bells(child.pid()) == 0);
+        give_turns(&world, &turn, &mut child, 4);
+        assert!(world.region.is_alive(id));
+    }
+    // The one with a bell goes, which everybody notices; and now it has few enough to watch.
+    other.kill();
+    give_turns(&world, &turn, &mut child, 20);
+    until("the bell is started again", || {
+        give_turns(&world, &turn, &mut child, 1);
+        bells(child.pid()) == 1
+    });
+    let mut other = Child::start("idler", &[&name.0]);
+    other.expect("attached");
+    until("the bell's death", || bells(child.pid()) == 0);
+    kill_noticed(&world, &mut child, id);
+    other.tell("end");
+    other.end_well();
+    kill::nothing_leaked(&world.region, (0, 1, 1), "filtered");
 }
 
 /// Leaves in good order after its bell was killed, without a call in between that could start it again.

@@ -35,11 +35,12 @@ impl Drop for Folder {
     }
 }
 
-/// All that can be seen of a file, without following it.
-fn look(path: &Path) -> Option<(u64, u32, u32, u64, i64, u64, Vec<u8>)> {
+/// All that can be seen of a file, without following it, and what is in it.
+fn look(path: &Path) -> Option<([u64; 6], Vec<u8>)> {
     let stat = std::fs::symlink_metadata(path).ok()?;
     let bytes = if stat.is_file() { std::fs::read(path).unwrap() } else { Vec::new() };
-    Some((stat.ino(), stat.mode(), stat.uid(), stat.size(), stat.mtime_nsec(), stat.nlink(), bytes))
+    let (mode, owner, changed) = (stat.mode().into(), stat.uid().into(), stat.mtime_nsec() as u64);
+    Some(([stat.ino(), mode, owner, stat.size(), changed, stat.nlink()], bytes))
 }
 
 /// Every way to open what is there, each in a thread, because none may wait for anything.

@@ -151,7 +151,10 @@ impl Honest {
         let region = self.region.lock().unwrap().clone();
         match step {
             "attach" => return options().open_fd(self.fd.try_clone_to_owned().unwrap()).map(drop),
-            "snapshot" => return Ok(drop(region.snapshot().to_string())),
+            "snapshot" => {
+                drop(region.snapshot().to_string());
+                return Ok(());
+            }
             "check" => return region.check(),
             "name" => return self.names(&region),
             "lock" => return self.locks(&region),
@@ -189,9 +192,9 @@ impl Honest {
             }
             "wait many" => {
                 let (other, mut never) = (region.queue("other")?, || false);
-                let mut sources = [Source::with(queue, &brief.exclusive(), &mut condition), {
-                    Source::new(&other, &mut never)
-                }];
+                let exclusive = brief.exclusive();
+                let mut sources =
+                    [Source::with(queue, &exclusive, &mut condition), Source::new(&other, &mut never)];
                 wait_many(&mut sources, &brief)?;
             }
             "set" => {

@@ -216,7 +216,8 @@ impl Job {
         };
         let last = if nobody_dies { asleep.unwrap_or(trace.len()) } else { trace.len() };
         let is_special = |index: usize| {
-            trace[index].point == Point::End || asleep.is_some_and(|asleep| index == asleep || index == asleep + 1)
+            trace[index].point == Point::End
+                || asleep.is_some_and(|asleep| index == asleep || index == asleep + 1)
         };
         let is_wanted = |index: &usize| {
             index % stride == offset || is_special(*index) || all_states && trace[*index].differs
