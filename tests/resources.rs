@@ -141,9 +141,14 @@ fn little_memory(args: &[String]) {
             set_limit(libc::RLIMIT_AS, pages * 4096 + step * STEP);
             let outcome = options().open(&args[0]);
             let code = match &outcome {
-                Ok(region) => 2 * i32::from(region.check().is_err()),
+                Ok(region) => {
+                    2 * i32::from(region.check().inspect_err(|error| eprintln!("{error}")).is_err())
+                }
                 Err(Error::System { errno: libc::ENOMEM | libc::EAGAIN, .. }) => 1,
-                Err(_) => 2,
+                Err(error) => {
+                    eprintln!("{error}");
+                    2
+                }
             };
             drop(outcome);
             // SAFETY: as said.

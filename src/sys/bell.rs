@@ -216,7 +216,8 @@ pub(crate) fn spawn(
     let handle = spawned
         .map_err(|error| Error::system(&label, "clone", error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
     match handshake.wait() {
-        READY => Ok(BellThread { handle, handshake }),
+        // (It may have been ready, and have ended since.)
+        READY | ENDED => Ok(BellThread { handle, handshake }),
         FAILED => match handle.join() {
             Ok(Err(error)) => Err(error),
             _ => Err(Error::system(&label, "clone", libc::EAGAIN)),

@@ -241,6 +241,10 @@ impl Job {
             }
             let before = now();
             victim.kill();
+            let end = Duration::from_nanos(now() - before);
+            if plan.verbose && end > SLOW {
+                println!("slow: {end:?} until the victim was gone");
+            }
             self.collect(&name, plan);
             let answer = keeper.after_at(claim, before, plan.patience);
             let answer = if went_on { answer } else { Err("lost: the victim sleeps on".to_owned()) };
