@@ -8,7 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// What must hold: the case, and its macros.
-const HOLDS: &[(&str, &str)] = &[("tiny", "KILLS=0"), ("tiny", "KILLS=1"), ("tiny", "KILLS=1 THREADS_APART")];
+const HOLDS: &[(&str, &str)] = &[
+    ("tiny", "KILLS=0"),
+    ("tiny", "KILLS=1"),
+    ("tiny", "KILLS=1 THREADS_APART"),
+    ("lockers", "KILLS=1"),
+    ("recoverer", "KILLS=1"),
+    ("many", "KILLS=0"),
+];
 
 /// What must not: what is left out, in which case, and the assertion that notices.
 const TWINS: &[(&str, &str, &str)] = &[
