@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use everywhere::keeper::{Setting, keeper};
 use everywhere::operations::{OPERATIONS, Operation, victim};
 use everywhere::run::{Job, Keeper, Plan, Points, Tally};
+use everywhere::trace::Traced;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -47,6 +48,9 @@ fn enumerate(arguments: &[String]) {
         chosen.is_empty()
             || chosen.iter().any(|part| operation.name.contains(part) || *part == "p2_kill_everywhere")
     };
+    if let Some(why) = Traced::refused() {
+        return println!("skipped: {why}");
+    }
     let extent = match std::env::var("KILL_EVERYWHERE").as_deref() {
         Ok("mutants") => return everywhere::mutants::all(),
         Ok("full") => FULL,

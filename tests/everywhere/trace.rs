@@ -80,25 +80,23 @@ enum Go {
 }
 
 impl Traced {
+    /// Why processes cannot be traced here, if they cannot.
+    pub fn refused() -> Option<String> {
+        match stopped_at_exec(&["--list".to_owned()]) {
+            Err(error) => Some(format!("processes cannot be traced here: {error}")),
+            Ok(main) => {
+                let traced = Traced { main, bell: None };
+                let refused = traced.set_debug_register(Who::Main, 7, 0).err();
+                traced.kill();
+                refused.map(|errno| format!("there are no hardware breakpoints here: {errno}"))
+            }
+        }
+    }
+
     /// Starts this program with these arguments, and returns when its main thread is at its first marker.
     pub fn start(arguments: &[String], both: bool) -> Traced {
-        let mut command = Command::new(std::env::current_exe().expect("a test has a program"));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        if let Ok(mutant) = std::env::var("WAITQUEUE_MUTANT") {
-            command.env("WAITQUEUE_MUTANT", mutant);
-        }
-        let prepare = || {
-            personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE)?;
-            ptrace::traceme()?;
-            Ok(())
-        };
-        // (It is waited for by `kill`, as its tracer has to.)
-        #[allow(clippy::zombie_processes)]
-        // SAFETY: between fork and exec it only makes two system calls.
-        let child = unsafe { command.pre_exec(prepare) }.spawn().expect("this program starts");
-        let main = Pid::from_raw(child.id() as i32);
+        let main = stopped_at_exec(arguments).expect("this program starts");
         let mut traced = Traced { main, bell: None };
-        waitpid(main, None).expect("it stops at exec");
         let clones = if both { Options::PTRACE_O_TRACECLONE } else { Options::empty() };
         ptrace::setoptions(main, clones | Options::PTRACE_O_EXITKILL).expect("it is traced");
         traced.go(Who::Main, Go::On, None);
@@ -265,18 +263,18 @@ impl Traced {
     }
 
     fn break_at(&self, who: Who, address: u64) {
-        self.set_debug_register(who, 0, address);
+        self.set_debug_register(who, 0, address).expect("debug registers can be set");
         // Register 0, for this thread, when the instruction is about to be executed.
-        self.set_debug_register(who, 7, 1);
+        self.set_debug_register(who, 7, 1).expect("debug registers can be set");
     }
 
     fn clear_break(&self, who: Who) {
-        self.set_debug_register(who, 7, 0);
+        let _ = self.set_debug_register(who, 7, 0);
     }
 
-    fn set_debug_register(&self, who: Who, register: usize, value: u64) {
+    fn set_debug_register(&self, who: Who, register: usize, value: u64) -> nix::Result<()> {
         let offset = std::mem::offset_of!(libc::user, u_debugreg) + register * size_of::<u64>();
-        ptrace::write_user(self.tid(who), offset as *mut _, value as _).expect("debug registers can be set");
+        ptrace::write_user(self.tid(who), offset as *mut _, value as _)
     }
 
     fn next_event(&mut self, patience: Duration) -> Event {
@@ -314,6 +312,27 @@ impl Traced {
             std::thread::yield_now();
         }
     }
+}
+
+/// Starts this program with these arguments, traced, and returns when it has been loaded.
+fn stopped_at_exec(arguments: &[String]) -> std::io::Result<Pid> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    if let Ok(mutant) = std::env::var("WAITQUEUE_MUTANT") {
+        command.env("WAITQUEUE_MUTANT", mutant);
+    }
+    let prepare = || {
+        personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE)?;
+        ptrace::traceme()?;
+        Ok(())
+    };
+    // (It is waited for by `kill`, as its tracer has to.)
+    #[allow(clippy::zombie_processes)]
+    // SAFETY: between fork and exec it only makes two system calls.
+    let child = unsafe { command.pre_exec(prepare) }.spawn()?;
+    let main = Pid::from_raw(child.id() as i32);
+    waitpid(main, None)?;
+    Ok(main)
 }
 
 /// Whether a process's main thread is inside one of the system calls by which it sleeps on a futex.
