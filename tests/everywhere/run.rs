@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::keeper::{Claim, Setting, now};
 use super::operations::{Operation, Orders, Stimulus};
 use super::remains::{Remains, essence};
-use super::trace::{Point, Step, Traced, Who};
+use super::trace::{Arrival, Point, Step, Traced, Who};
 use crate::common::{LIMIT, MARK, Name};
 
 /// How often a point that was not reached is tried again: what others do at the same time can change the way to it.
@@ -229,8 +229,8 @@ impl Job {
         for _ in 0..TRIES {
             let name = self.stage(keeper);
             let mut victim = Traced::start(&self.orders(&name, QUICKLY).arguments(), self.with_bell());
-            let reached = victim.run_to(point, |pid| self.stimulate(pid, keeper));
-            let mut went_on = true;
+            let arrival = victim.run_to(point, |pid| self.stimulate(pid, keeper));
+            let (reached, mut went_on) = (arrival == Arrival::There, arrival != Arrival::SleepsOn);
             match self.setting {
                 Setting::Barging if reached => keeper.ask("barge"),
                 Setting::Interleaved if reached => {

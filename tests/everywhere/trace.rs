@@ -42,6 +42,16 @@ pub enum Point {
     End,
 }
 
+/// Where a run to a point has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    There,
+    /// It has done its orders without getting there.
+    Elsewhere,
+    /// Nothing wakes it on its way.
+    SleepsOn,
+}
+
 /// One boundary between instructions.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -117,7 +127,7 @@ impl Traced {
     pub fn record(&mut self, stepped: Who, remains: &mut Remains, mut asleep: impl FnMut(Pid)) -> Vec<Step> {
         let mut trace = vec![Step { point: Point::Start, differs: remains.changed(self.main) }];
         let mut passes: HashMap<u64, u32> = HashMap::new();
-        let (mut last, mut slept, mut called) = (0, false, false);
+        let (mut last, mut slept, mut called) = (0, None::<Instant>, false);
         let pace = |who| if who == stepped { Go::OneStep } else { Go::On };
         if self.bell.is_some() && stepped == Who::Bell {
             self.stop_bell();
@@ -138,12 +148,15 @@ impl Traced {
                     last = address;
                     self.go(who, pace(who), None);
                 }
-                Event::Asleep if !slept => {
-                    slept = true;
+                Event::Asleep if slept.is_none() => {
+                    slept = Some(Instant::now());
                     trace.push(Step { point: Point::Asleep, differs: true });
                     asleep(self.main);
                 }
-                Event::Asleep => {}
+                Event::Asleep => {
+                    let long = slept.is_some_and(|since| since.elapsed() > LIMIT);
+                    assert!(!long, "lost: it sleeps on, while it is recorded");
+                }
                 Event::Cloned => self.go(Who::Main, pace(Who::Main), None),
                 Event::BellStopped => self.go(Who::Bell, pace(Who::Bell), None),
                 Event::Signal(who, signal) => self.go(who, pace(who), Some(signal)),
@@ -155,11 +168,10 @@ impl Traced {
         trace
     }
 
-    /// Lets it run from the first marker to this point; false if it passes the second marker without getting there.
-    /// `asleep` is called once, when it sleeps before that.
-    pub fn run_to(&mut self, point: Point, mut asleep: impl FnMut(Pid)) -> bool {
+    /// Lets it run from the first marker to this point. `asleep` is called once, when it sleeps before that.
+    pub fn run_to(&mut self, point: Point, mut asleep: impl FnMut(Pid)) -> Arrival {
         let mut ahead = match point {
-            Point::Start => return true,
+            Point::Start => return Arrival::There,
             Point::Before { who, address, nth } => Some((who, address, nth)),
             Point::Asleep | Point::End => None,
         };
@@ -173,7 +185,7 @@ impl Traced {
             self.break_at(Who::Main, address);
         }
         self.go(Who::Main, Go::On, None);
-        let (mut slept, mut patience) = (false, LIMIT);
+        let (mut slept, mut patience) = (None::<Instant>, LIMIT);
         loop {
             match self.next_event(patience) {
                 Event::Trap(who, address) => {
@@ -182,15 +194,18 @@ impl Traced {
                     {
                         *left -= 1;
                         if *left == 0 {
-                            return true;
+                            return Arrival::There;
                         }
                     }
                     self.go(who, Go::On, None);
                 }
-                Event::Asleep if point == Point::Asleep => return true,
-                Event::Asleep if !slept => {
-                    slept = true;
+                Event::Asleep if point == Point::Asleep => return Arrival::There,
+                Event::Asleep if slept.is_none() => {
+                    slept = Some(Instant::now());
                     asleep(self.main);
+                }
+                Event::Asleep if slept.is_some_and(|since| since.elapsed() > LIMIT) => {
+                    return Arrival::SleepsOn;
                 }
                 Event::Asleep => {}
                 Event::Cloned => self.go(Who::Main, Go::On, None),
@@ -203,8 +218,8 @@ impl Traced {
                 Event::Signal(who, signal) => self.go(who, Go::On, Some(signal)),
                 // The bell may get there later.
                 Event::Marker if matches!(ahead, Some((Who::Bell, ..))) => patience = AFTERWARDS,
-                Event::Marker => return point == Point::End,
-                Event::Gone | Event::Quiet => return false,
+                Event::Marker if point == Point::End => return Arrival::There,
+                Event::Marker | Event::Gone | Event::Quiet => return Arrival::Elsewhere,
             }
         }
     }
