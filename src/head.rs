@@ -16,7 +16,8 @@
 //!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
 //! 3. `waiting` is read without the lock by wakers, so it is never too low: raised before, lowered after.
 //! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
-//!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have evaluated before the change and commit after we have passed.
+//!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
+//!    evaluated before the change and commit after we have passed.
 //! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 

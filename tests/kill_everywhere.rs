@@ -30,32 +30,61 @@ use everywhere::operations::{OPERATIONS, Operation, victim};
 use everywhere::run::{Job, Keeper, Plan, Points, Tally};
 use everywhere::trace::Traced;
 
+/// What this is called among tests.
+const NAME: &str = "p2_kill_everywhere";
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("victim") => victim(&arguments[1..]),
         Some("keeper") => keeper(),
         Some("mutant") => everywhere::mutants::one(&arguments[1]),
-        Some("--list") => println!("p2_kill_everywhere: test"),
         _ => enumerate(&arguments),
     }
 }
 
+/// The words by which the command line selects tests, as `cargo test` passes them to every program of tests; `None` if it
+/// wants nothing run here.
+fn selection(arguments: &[String]) -> Option<Vec<&str>> {
+    let has = |option: &str| arguments.iter().any(|argument| argument == option);
+    if has("--ignored") {
+        return None;
+    }
+    if has("--list") {
+        println!("{NAME}: test");
+        return None;
+    }
+    let mut words = Vec::new();
+    let mut rest = arguments.iter().map(String::as_str);
+    while let Some(argument) = rest.next() {
+        match argument {
+            "--skip" | "--test-threads" | "--format" | "--color" | "--logfile" | "-Z" => drop(rest.next()),
+            option if option.starts_with('-') => {}
+            word => words.push(word),
+        }
+    }
+    Some(words)
+}
+
 fn enumerate(arguments: &[String]) {
-    let chosen: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|argument| !argument.starts_with('-')).collect();
-    let wanted = |operation: &&Operation| {
-        chosen.is_empty()
-            || chosen.iter().any(|part| operation.name.contains(part) || *part == "p2_kill_everywhere")
-    };
+    let Some(words) = selection(arguments) else { return };
+    let names = |word: &&str, operation: &Operation| NAME.contains(word) || operation.name.contains(word);
+    let wanted = |operation: &&Operation| words.is_empty() || words.iter().any(|word| names(word, operation));
+    if !OPERATIONS.iter().any(|operation| wanted(&operation)) {
+        return println!("no operation has {words:?} in its name");
+    }
     if let Some(why) = Traced::refused() {
         return println!("skipped: {why}");
     }
     let extent = match std::env::var("KILL_EVERYWHERE").as_deref() {
         Ok("mutants") => return everywhere::mutants::all(),
         Ok("full") => FULL,
-        _ if cfg!(debug_assertions) => TASTE,
-        _ => SAMPLE,
+        Ok(other) => {
+            println!("KILL_EVERYWHERE={other} is unknown: it can be full, mutants, or not set");
+            std::process::exit(1);
+        }
+        Err(_) if cfg!(debug_assertions) => TASTE,
+        Err(_) => SAMPLE,
     };
     let start = Instant::now();
     let mut plan = Plan {
@@ -189,8 +218,8 @@ fn report(tallies: &BTreeMap<&'static str, Tally>, took: Duration) {
         total.missed,
         took.as_secs()
     );
-    let too_many_missed = total.missed * 20 > total.kills;
-    if total.failed() > 0 || too_many_missed || total.kills == 0 {
+    // What others do at the same time decides how many are not reached; but if it is most of them, nothing was shown.
+    if total.failed() > 0 || total.missed > total.kills || total.kills == 0 {
         std::process::exit(1);
     }
 }
