@@ -167,7 +167,8 @@ impl RegionBuilder {
     /// # Errors
     ///
     /// [`Error::NameTaken`], [`Error::BadName`], [`Error::BadCapacity`], [`Error::NoSpace`], [`Error::WrongMode`],
-    /// [`Error::Unsupported`], [`Error::System`]. Nothing is left behind.
+    /// [`Error::Unsupported`], [`Error::System`]. Nothing is left behind, but where the last step, attaching, fails for want of
+    /// descriptors, threads or memory: then the region stays, complete, for whoever opens it.
     pub fn create(self, name: &str) -> Result<Region> {
         self.create_in(&Place::named(name)?)
     }

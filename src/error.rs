@@ -260,6 +260,11 @@ impl Error {
     pub(crate) fn system(region: &Label, call: &'static str, errno: i32) -> Error {
         Error::System { region: region.clone(), call, errno }
     }
+
+    /// An allocation's failure.
+    pub(crate) fn no_memory(region: &Label) -> Error {
+        Error::system(region, "malloc", libc::ENOMEM)
+    }
 }
 
 impl fmt::Display for Error {

@@ -16,9 +16,12 @@
 //!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
 //! 3. `waiting` is read without the lock by wakers, so it is never too low: raised before, lowered after.
 //! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
-//!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have evaluated before the change and commit after we have passed.
+//!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
+//!    evaluated before the change and commit after we have passed.
 //! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
+
+use std::time::Duration;
 
 use crate::atomic::{Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
@@ -85,12 +88,17 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
+    lock_within(thread, offset, thread.patience)
+}
+
+/// The same, with another patience than the thread's own.
+pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
     let space = thread.space();
     let damaged =
         || Error::Damaged { region: space.label().clone(), what: "offset of a queue", at: 0, value: offset };
     let head = space.head(offset).ok_or_else(damaged)?;
     let inside = thread.begin()?;
-    let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, thread.patience)?;
+    let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, patience)?;
     let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
     let mut locked = LockedHead { thread, list, inside };
     if grip == Grip::OwnerDied {

@@ -42,9 +42,10 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often a bell looks around that cannot sleep on several words.
 const BLIND_PAUSE: Duration = Duration::from_millis(20);
-
 /// The shortest time between two revivals of a killed bell.
 const REVIVAL: Duration = Duration::from_millis(10);
+/// The same where a life word says that it was killed, and it runs all the same.
+const FALSE_ALARM: Duration = Duration::from_secs(1);
 /// How often a call tries to start it again.
 const REVIVALS: u32 = 5;
 
@@ -154,15 +155,20 @@ impl Participant {
         if !bell_rang(self.member.slot()) || bell.revival.is_some_and(|revival| !revival.passed()) {
             return;
         }
-        if let Some(dead) = bell.thread.take() {
-            dead.abandon();
-        }
-        bell.revival = Deadline::after(REVIVAL);
         // If it fails we look half dead, and live; a later call tries again.
         for _ in 0..REVIVALS {
-            bell.thread = start_bell(&self.member, false).ok();
-            if bell.thread.is_some() {
-                return;
+            if bell.thread.as_ref().is_some_and(BellThread::runs) {
+                // About to end, or a peer has written what is not true.
+                bell.revival = Deadline::after(FALSE_ALARM);
+            } else {
+                if let Some(dead) = bell.thread.take() {
+                    dead.abandon();
+                }
+                bell.revival = Deadline::after(REVIVAL);
+                bell.thread = start_bell(&self.member, false).ok();
+                if bell.thread.is_some() {
+                    return;
+                }
             }
             // The dead one's lock byte is free when its descriptors are closed, some microseconds after the mark.
             std::thread::sleep(Duration::from_millis(1));
@@ -193,10 +199,8 @@ impl Drop for Participant {
         }
         member.left.store(true, Release);
         member.ring_doorbell();
-        match bell {
-            Some(bell) if bell_rang(slot) => bell.abandon(), // Killed, so it will never be joined.
-            Some(bell) => bell.join(),
-            None => {}
+        if let Some(bell) = bell {
+            bell.join(|| member.ring_doorbell());
         }
         crash_point!("detach: bell stopped");
         let _ = THREADS.try_with(|threads| {
@@ -478,17 +482,17 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
         match answer.recv_timeout(LAST_PAUSE) {
             Ok(Ok(())) => return Ok(bell),
             // Something killed that one thread: it will neither answer nor let go of its end.
-            Err(mpsc::RecvTimeoutError::Timeout) if bell_rang(slot) => {
+            Err(mpsc::RecvTimeoutError::Timeout) if !bell.runs() => {
                 bell.abandon();
                 return Err(lost());
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Ok(Err(error)) => {
-                bell.join();
+                bell.join(|| ());
                 return Err(error);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                bell.join();
+                bell.join(|| ());
                 return Err(lost());
             }
         }

@@ -59,6 +59,9 @@ pub(crate) enum Verdict {
 /// How long a cleaner waits for one lock before it goes on with the rest: what it leaves, it tries again.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(20);
 
+/// After how many stuck queues it only tries the others once: a peer can make as many as there is memory for.
+const STUCK: usize = 8;
+
 /// One cleaner's private memory between its sweeps.
 #[derive(Default)]
 pub(crate) struct Recovery {
@@ -220,7 +223,8 @@ impl Recovery {
         if stuck.contains(&queue) {
             return;
         }
-        let Ok(mut head) = head::lock(thread, queue) else {
+        let patience = if stuck.len() < STUCK { thread.patience } else { Duration::ZERO };
+        let Ok(mut head) = head::lock_within(thread, queue, patience) else {
             stuck.push(queue);
             return;
         };

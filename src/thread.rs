@@ -114,6 +114,7 @@ impl Thread {
         patience: Duration,
         lingering: Arc<Lingering>,
     ) -> Result<Thread> {
+        let (wakes, order) = (room(space)?, room(space)?);
         let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
         let index = if myself.is_bell {
@@ -128,13 +129,7 @@ impl Thread {
         };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
-        let room = space.entries().len();
-        let kept = Kept {
-            wakes: Vec::with_capacity(room),
-            order: Vec::with_capacity(room),
-            deferred: None,
-            spare: Vec::with_capacity(SPARE),
-        };
+        let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE) };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         Ok(Thread { locker, participant, patience, kept: RefCell::new(kept), lingering })
     }
@@ -264,6 +259,13 @@ fn prepare(record: &Record, myself: &Myself) {
     record.tid.store(myself.tid, Relaxed);
     // ORDERING: a reader that sees the new mark sees the new generation.
     record.mark.store(myself.mark, Release);
+}
+
+/// Scratch memory for the longest list there can be: much, in a large region, and none is no reason to abort.
+fn room<T>(space: &Space) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(space.entries().len()).map_err(|_| Error::no_memory(space.label()))?;
+    Ok(room)
 }
 
 /// Takes the first free element of a table, noting the largest index ever used.

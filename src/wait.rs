@@ -346,8 +346,8 @@ pub(crate) fn wait_woken(
             return Ok(Ended::Fired(0));
         }
         // Believed dead while alive, it may have been passed by, or its claim passed on, which leaves it OPEN: one wake too
-        // many is better than one too few.
-        let was_given_up = |word: u32| word & GONE != 0 || state_of(word) == OPEN;
+        // many is better than one too few. (In other states, which a peer has written, no wake would find it.)
+        let was_given_up = |word: u32| word & GONE != 0 || state_of(word) != ASLEEP;
         if was_given_up(now) || reason.is_some() {
             // From here on it cannot be claimed; a claim that came first counts.
             let last = word.open();

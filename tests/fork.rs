@@ -4,17 +4,27 @@
 #![allow(unsafe_code)]
 
 mod common;
+mod kill;
 
-use std::sync::atomic::Ordering::*;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
 use common::stage::{Stage, bounded, thread, woken};
-use common::{Child, Name, listen, say};
+use common::{Child, LIMIT, Name, listen, say, until, until_asleep};
+use kill::turns::{id_of, sleep_until_dead};
+use kill::{ASLEEP_ON_A, OF_A, Survivors, World, nothing_leaked};
 use waitqueue::{Error, ParticipantId, RobustLock, Source, WaitOptions, WaitSet, wait_many};
 
 #[test]
 fn role() {
-    common::play(&[("forks", forks), ("changes", changes), ("second", second)]);
+    common::play(&[
+        ("forks", forks),
+        ("parent", parent),
+        ("spawner", spawner),
+        ("changes", changes),
+        ("second", second),
+    ]);
 }
 
 /// Forks by libc, whose handlers run, or by the system call alone, where they do not.
@@ -144,6 +154,149 @@ fn trap_33_a_forked_child_is_not_its_parent() {
     child.expect("done");
     child.end_well();
     stage.region.check().unwrap();
+}
+
+// What an orphan and the test tell each other in the region.
+const REFUSED: u32 = 1;
+const ATTACH: u32 = 2;
+const GO: u32 = 3;
+const WOKEN: u32 = 4;
+const END: u32 = 5;
+
+/// Forks with the lock in hand, while another thread sleeps, and is killed.
+fn parent(args: &[String]) {
+    let world = World::open(&args[0]);
+    let state = world.region.object::<AtomicU32>("orphan").unwrap();
+    let sleeper = world.clone();
+    std::thread::spawn(move || sleeper.a.wait_event_exclusive(|| sleeper.work(OF_A)));
+    until_asleep(&world.region, "a", ASLEEP_ON_A + 1);
+    let guard = world.lock.lock().unwrap();
+    let raw = args[1] == "raw";
+    if fork(raw) == 0 {
+        // SAFETY: a number: nobody has to look for this process after a failure.
+        unsafe { libc::alarm(2 * LIMIT.as_secs() as u32) };
+        let forked = |outcome| matches!(outcome, Err(Error::Forked { .. }));
+        let refused = forked(world.a.wake_up().map(drop)) && forked(world.a.wait_event(|| false));
+        guard.repaired();
+        drop(guard);
+        state.store(if refused { REFUSED } else { u32::MAX }, Release);
+        let until_told = |what| {
+            while state.load(Acquire) != what {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        if !raw {
+            until_told(ATTACH);
+            let own = World::open(&args[0]);
+            own.c.wait_event(|| state.load(Acquire) == GO).unwrap();
+            state.store(WOKEN, Release);
+        }
+        until_told(END);
+        // SAFETY: leaves without the parent's destructors.
+        unsafe { libc::_exit(0) };
+    }
+    say(&world.region.me().get().to_string());
+    listen();
+}
+
+#[test]
+fn trap_33_a_parent_that_dies_before_its_child_is_dead_and_the_child_may_attach_for_itself() {
+    for way in ["libc", "raw"] {
+        let (name, world, _turn) = kill::turns::stage();
+        let state = world.region.object::<AtomicU32>("orphan").unwrap();
+        let says = |what| until(&format!("{way}: the orphan says {what}"), || state.load(Acquire) == what);
+        let survivors = Survivors::start(&world);
+        survivors.asleep(0);
+        let mut parent = Child::start("parent", &[&name.0, way]);
+        let id = id_of(&mut parent);
+        says(REFUSED);
+        parent.kill();
+        for item in OF_A.take(8) {
+            world.put(item);
+            world.a.wake_up().unwrap();
+        }
+        world.settled(way);
+        if way == "raw" {
+            // It has a copy of what proves its parent's life, which no handler could close.
+            assert!(world.region.is_alive(id));
+        } else {
+            until("the parent's death is noticed", || !world.region.is_alive(id));
+            state.store(ATTACH, Release);
+            until_asleep(&world.region, "c", 1);
+            state.store(GO, Release);
+            world.c.wake_up().unwrap();
+            says(WOKEN);
+        }
+        state.store(END, Release);
+        until("the parent's death is noticed", || !world.region.is_alive(id));
+        assert!(world.lock.lock_timeout(LIMIT).unwrap().owner_died(), "{way}");
+        survivors.stop(way);
+        nothing_leaked(&world.region, (0, 1, 1), way);
+    }
+}
+
+/// Like vfork: the child has its parent's memory until it is another program.
+fn vfork_and_exec() -> i32 {
+    extern "C" fn child(_: *mut libc::c_void) -> i32 {
+        let argv = [c"true".as_ptr(), std::ptr::null()];
+        // SAFETY: strings that end, in an array that ends.
+        unsafe {
+            libc::execvp(argv[0], argv.as_ptr());
+            libc::_exit(1)
+        }
+    }
+    let mut stack = vec![0_u128; 4096];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack outlives the child's use of it, since the parent waits for the exec.
+    unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, std::ptr::null_mut()) }
+}
+
+/// Starts other programs from within a wait, with the lock, while another thread sleeps; the last of them stays.
+fn spawner(args: &[String]) {
+    let world = World::open(&args[0]);
+    let sleeper = world.clone();
+    std::thread::spawn(move || while sleeper.a.wait_event_exclusive(|| sleeper.work(OF_A)).is_ok() {});
+    let guard = world.lock.lock().unwrap();
+    let mut by_hand = world.c.prepare_to_wait(&bounded().exclusive()).unwrap();
+    by_hand.prepare();
+    until_asleep(&world.region, "a", 1);
+    for _ in 0..20 {
+        assert_eq!(reap(vfork_and_exec()), 0);
+        assert!(Command::new("true").status().unwrap().success());
+    }
+    say(&world.region.me().get().to_string());
+    listen();
+    by_hand.sleep().expect("the test's wake");
+    drop(by_hand);
+    // It ends with our input: when the test does not need this process any more.
+    let mut stays = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    say("slept");
+    let _ = stays.wait();
+    drop(guard);
+}
+
+#[test]
+fn trap_33_programs_that_a_participant_starts_take_nothing_from_it_and_do_not_keep_it_alive() {
+    let (name, world, _turn) = kill::turns::stage();
+    let mut child = Child::start("spawner", &[&name.0]);
+    let id = id_of(&mut child);
+    assert!(world.region.is_alive(id));
+    let outcome = world.lock.lock_timeout(Duration::ZERO).map(drop);
+    assert!(matches!(outcome, Err(Error::LockStuck { .. })), "it has the lock: {outcome:?}");
+    for item in OF_A.take(4) {
+        until_asleep(&world.region, "a", 1);
+        world.put(item);
+        world.a.wake_up().unwrap();
+        world.settled("its sleeper");
+    }
+    assert_eq!(world.c.wake_up(), Ok(woken(0, 0)), "it has not committed to sleep yet");
+    child.tell("sleep");
+    child.expect("slept");
+    let sleeper = sleep_until_dead(&world, id);
+    child.signal(libc::SIGKILL);
+    common::join("the death is noticed", sleeper);
+    assert!(world.lock.lock_timeout(LIMIT).unwrap().owner_died());
+    nothing_leaked(&world.region, (0, 1, 1), "spawner");
 }
 
 /// Attaches, does to itself what the test says, and waits.

@@ -60,7 +60,7 @@ impl Stranger {
     }
 }
 
-fn futex(word: &AtomicU32, operation: i32, value: u32, value2: usize, other: &AtomicU32) -> i64 {
+fn futex(word: &AtomicU32, operation: i32, value: u32, value2: usize, other: &AtomicU32) -> libc::c_long {
     // SAFETY: words that stay mapped, and numbers.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, value2, other.as_ptr(), 0) }
 }
@@ -165,6 +165,46 @@ fn a_lock_word_that_names_nobody_is_taken_over() {
     assert_eq!(stage.info().waiters[0].state, WaiterState::Evaluating);
     drop(held);
     stage.region.check().unwrap();
+}
+
+#[test]
+fn a_wait_whose_word_says_that_nobody_waits_there_ends() {
+    let name = Name::new();
+    let stage = Stage::of(options().create(&name.0).unwrap());
+    let stranger = Stranger::of(&name);
+    // Idle; claimed through no entry; claimed through one that there is not.
+    for forged in [0, 3, 0xffff_ff03] {
+        let waiter = thread({
+            let stage = stage.clone();
+            move || stage.queue.wait_woken(&bounded().exclusive()).map(drop)
+        });
+        stage.asleep(1);
+        stranger.sleepers_word().store(forged, Release);
+        assert_eq!(waiter.join(), Ok(()), "{forged:#x}");
+    }
+}
+
+#[test]
+fn as_many_stuck_locks_as_there_are_entries_keep_no_newcomer_out() {
+    const MANY: u64 = 4096;
+    let name = Name::new();
+    let room = || options().entries(MANY).memory((MANY + 64) * 64);
+    let stage = Stage::of(room().create(&name.0).unwrap());
+    let held = stage.queue.prepare_to_wait(&WaitOptions::new()).unwrap();
+    let stranger = Stranger::of(&name);
+    let memory = ENTRIES + MANY as usize * 128 + 256 * 192;
+    // The first record of a user's thread is ours, and alive.
+    let generation = stranger.word(SLOTS + 4 * 64 + 4 * 128 + 12).load(Acquire);
+    for nth in 1..MANY as usize {
+        let (entry, head) = (ENTRIES + nth * 128, memory + (nth + 8) * 64);
+        stranger.word(head).store(generation << 16 | 5, Release);
+        stranger.word(entry + 12).store(77, Release); // the owner's generation: one who is no more
+        stranger.word(entry + 16).store(head as u32, Release);
+    }
+    stranger.word(76).store(MANY as u32, Release); // all of them are in use
+    let newcomer = thread(move || room().open(&name.0).map(drop));
+    assert_eq!(newcomer.join(), Ok(()));
+    drop(held);
 }
 
 #[test]

@@ -10,15 +10,24 @@ mod kill;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::time::{Duration, SystemTime};
 
-use common::{Child, LIMIT, Name, until_asleep};
+use common::{Child, LIMIT, Name, until, until_asleep};
+use kill::turns::{id_of, kill_noticed};
 use kill::{OF_A, World, nothing_leaked, small};
-use waitqueue::ParticipantId;
+use waitqueue::{Error, ParticipantId};
 
 #[test]
 fn role() {
-    common::play(&[("echo", echo), ("holder", holder), ("contender", contender), ("sleeper", sleeper)]);
+    common::play(&[
+        ("echo", echo),
+        ("holder", holder),
+        ("contender", contender),
+        ("sleeper", sleeper),
+        ("twins", twins),
+        ("other_time", other_time),
+    ]);
 }
 
 /// A command that starts a program in namespaces of its own; `None`, said aloud, if that is not permitted.
@@ -197,5 +206,129 @@ fn p6_a_descriptor_that_is_inherited_proves_nobodys_life() {
         other.tell("end");
         other.end_well();
         nothing_leaked(&region, (0, 1, 1), "inherited");
+    }
+}
+
+/// Process 1 of its namespace, like each of the two children that it makes by the system call alone.
+fn twins(args: &[String]) {
+    let world = World::open(&args[0]);
+    let ids = world.region.object::<[AtomicU64; 2]>("twins").unwrap();
+    common::say(&world.region.me().get().to_string());
+    let [mut first, mut second] = [0, 1].map(|nth: usize| {
+        let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
+        // SAFETY: a fork without libc's handlers.
+        let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } as i32;
+        assert!(child >= 0, "{}", std::io::Error::last_os_error());
+        if child == 0 {
+            let forked = |outcome| matches!(outcome, Err(Error::Forked { .. }));
+            let equal = std::process::id() == 1;
+            if equal && forked(world.a.wait_event(|| false)) && forked(world.region.check()) {
+                let own = World::open(&args[0]);
+                ids[nth].store(own.region.me().get(), Release);
+                while own.a.wait_event_exclusive(|| own.work(OF_A)).is_ok() {}
+            }
+            // SAFETY: leaves without its parent's destructors.
+            unsafe { libc::_exit(1) };
+        }
+        child
+    });
+    while common::listen() == "kill" {
+        // SAFETY: our own children, by their numbers here.
+        unsafe {
+            assert_eq!(libc::kill(first, libc::SIGKILL), 0);
+            assert_eq!(libc::waitpid(first, std::ptr::null_mut(), 0), first);
+        }
+        std::mem::swap(&mut first, &mut second);
+        common::say("killed");
+    }
+}
+
+#[test]
+fn p6_trap_33_children_by_raw_clone_with_the_process_id_of_their_parent_are_not_their_parent() {
+    let (name, world) = stage();
+    let ids = world.region.object::<[AtomicU64; 2]>("twins").unwrap();
+    let Some(mut parent) = first_process("twins", &[&name.0], &[]) else { return };
+    let parents = id_of(&mut parent);
+    let [first, second] = [0, 1].map(|nth: usize| {
+        until("a twin attaches", || ids[nth].load(Acquire) != 0);
+        ParticipantId::new(ids[nth].load(Acquire)).unwrap()
+    });
+    assert!(first != second && parents != first && parents != second);
+    let processes =
+        |id| world.region.participants().into_iter().find(|found| found.id == id).unwrap().process;
+    assert_eq!([processes(parents), processes(first), processes(second)], [1, 1, 1]);
+    until_asleep(&world.region, "a", 2);
+    world.put(0);
+    world.a.wake_up().unwrap();
+    world.settled("both live");
+    parent.tell("kill");
+    parent.expect("killed");
+    until("the death is noticed", || !world.region.is_alive(first));
+    assert!(world.region.is_alive(second) && world.region.is_alive(parents));
+    for item in 1..5 {
+        world.put(item);
+        world.a.wake_up().unwrap();
+        world.settled("the other twin");
+    }
+    parent.tell("kill");
+    parent.expect("killed");
+    until("the death is noticed", || !world.region.is_alive(second));
+    assert!(world.region.is_alive(parents));
+    parent.tell("end");
+    parent.end_well();
+    nothing_leaked(&world.region, (0, 1, 1), "twins");
+}
+
+/// Waits with a deadline, with the lock, and dies asleep; everything by the clock of its own time namespace.
+fn other_time(args: &[String]) {
+    let world = World::open(&args[0]);
+    common::say(&world.region.me().get().to_string());
+    let outcome = world.a.wait_event_timeout(|| false, Duration::from_millis(20));
+    assert!(matches!(outcome, Err(Error::TimedOut { .. })), "{outcome:?}");
+    let left = world.a.wait_event_timeout(|| world.work(OF_A), LIMIT).unwrap();
+    assert!(left > Duration::ZERO && left <= LIMIT, "{left:?}");
+    common::say("in time");
+    let guard = world.lock.lock_timeout(LIMIT).unwrap();
+    common::say("locked");
+    world.a.wait_event_timeout(|| false, 100 * LIMIT).unwrap_err();
+    drop(guard);
+}
+
+#[test]
+fn p6_processes_of_different_time_namespaces_share_deadlines_of_their_own_and_times_of_the_wall() {
+    // A week ahead, an hour behind (the machine runs since some minutes at least), and here.
+    let (name, world) = stage();
+    for offset in ["604800", "-60"] {
+        let clocks = ["--monotonic", offset, "--boottime", offset];
+        let Some(command) = unshare(&[&["--time", "--fork"][..], &clocks].concat()) else { return };
+        let start = SystemTime::now();
+        let guard = world.lock.lock().unwrap();
+        let mut child = Child::start_command(command, "other_time", &[&name.0], &[]);
+        let id = id_of(&mut child);
+        until_asleep(&world.region, "a", 1);
+        world.put(if offset.starts_with('-') { 0 } else { 1 });
+        world.a.wake_up().unwrap();
+        child.expect("in time");
+        let late = world.a.wait_event_timeout(|| false, Duration::from_millis(20));
+        assert!(matches!(late, Err(Error::TimedOut { .. })), "{late:?}");
+        drop(guard);
+        child.expect("locked");
+        until_asleep(&world.region, "a", 1);
+        let outcome = world.lock.lock_timeout(Duration::from_millis(1)).map(drop);
+        assert!(matches!(outcome, Err(Error::LockStuck { .. })), "{outcome:?}");
+        let snapshot = world.region.snapshot();
+        let waiter = snapshot.queues.iter().find(|queue| queue.name == "a").unwrap().waiters[0].since;
+        let peer = snapshot.participants.iter().find(|found| found.id == id).unwrap().since;
+        let now = SystemTime::now();
+        for since in [waiter, peer] {
+            assert!(
+                (start..=now).contains(&since),
+                "{offset}: {since:?} is not within {start:?} and {now:?}"
+            );
+        }
+        kill_noticed(&world, &mut child, id);
+        assert!(world.lock.lock_timeout(LIMIT).unwrap().owner_died());
+        // (This thread keeps the entry of its wait.)
+        nothing_leaked(&world.region, (1, 1, 1), "another time");
     }
 }

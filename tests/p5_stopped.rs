@@ -4,14 +4,19 @@
 #![allow(unsafe_code)]
 
 mod common;
+mod kill;
+
+use std::time::Duration;
 
 use common::stage::{Stage, bounded, woken};
-use common::{Child, Name, listen, say};
-use waitqueue::{Source, WaitOptions, WaitSet, wait_many};
+use common::{Child, LIMIT, Name, listen, say, until};
+use kill::turns::id_of;
+use kill::{World, given_back, small};
+use waitqueue::{Error, Source, WaitOptions, WaitSet, WaiterState, wait_many};
 
 #[test]
 fn role() {
-    common::play(&[("sleeper", sleeper)]);
+    common::play(&[("sleeper", sleeper), ("ticker", ticker)]);
 }
 
 /// Waits for the flag, or for a token, and says so.
@@ -107,4 +112,80 @@ fn a_stopped_participant_does_not_keep_others_from_attaching_leaving_and_dying()
         child.signal(libc::SIGCONT);
         child.expect("woken");
     }
+}
+
+/// How often everybody looks around in the test of what a stop of many ticks does.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Takes items of its own, which no tick of another can take; one of the tickers takes the lock first.
+fn ticker(args: &[String]) {
+    let world = World::new(&small().tick(Some(TICK)).patience(TICK).open(&args[0]).unwrap());
+    let first: usize = args[1].parse().unwrap();
+    let guard = (args[2] == "holder").then(|| world.lock.lock().unwrap());
+    say(&world.region.me().get().to_string());
+    world.a.wait_event_exclusive(|| world.work(first..first + 1)).unwrap();
+    say("woken");
+    listen();
+    drop(guard);
+    world.a.wait_event_exclusive(|| world.work(first + 4..first + 5)).unwrap();
+    say("woken");
+    listen();
+}
+
+#[test]
+fn p5_trap_34_who_is_stopped_for_many_ticks_is_not_dead_and_loses_nothing() {
+    let name = Name::new();
+    let region = small().tick(Some(TICK)).patience(TICK).create(&name.0).unwrap();
+    let world = World::new(&region);
+    world.region.check().unwrap();
+    let info = || world.region.snapshot().queues.into_iter().find(|queue| queue.name == "a").unwrap();
+    // In the order in which they are chosen: by a wake before the stop is over, with the lock, plainly, and one that runs.
+    let children = ["", "holder", "", ""].into_iter().enumerate().map(|(item, role)| {
+        let mut child = Child::start("ticker", &[&name.0, &item.to_string(), role]);
+        let id = id_of(&mut child);
+        until("it waits", || info().waiters.len() == item + 1);
+        (child, id)
+    });
+    let mut children: Vec<_> = children.collect();
+    until("all are asleep", || info().waiters.iter().all(|waiter| waiter.state == WaiterState::Asleep));
+    children[..3].iter().for_each(|(child, _)| stop(child));
+    let wake = |item| {
+        world.put(item);
+        world.a.wake_up().unwrap()
+    };
+    // (A tick may have ended a sleep just before the stop; then it is told to look instead.)
+    let first = wake(0).exclusive;
+    std::thread::sleep(12 * TICK);
+    let outcome = world.lock.lock().map(drop);
+    let holder = children[1].1.get();
+    assert!(matches!(outcome, Err(Error::LockStuck { owner, .. }) if owner == holder), "{outcome:?}");
+    assert!(children.iter().all(|(_, id)| world.region.is_alive(*id)));
+    assert_eq!(info().waiters.len(), 4, "the stopped keep their places: {}", info());
+    assert_eq!((info().claims, info().hand_ons), (u64::from(first), 0), "and what is theirs");
+    for item in 1..4 {
+        wake(item);
+    }
+    // The one that runs is not kept from its own by those before it.
+    children[3].0.expect("woken");
+    std::thread::sleep(12 * TICK);
+    for (child, _) in &mut children[..3] {
+        child.signal(libc::SIGCONT);
+        child.expect("woken");
+    }
+    world.settled("all that was stopped");
+    children[1].0.tell("release");
+    let guard = world.lock.lock_timeout(LIMIT).unwrap();
+    assert!(!guard.owner_died());
+    drop(guard);
+    (4..8).for_each(|item| world.put(item));
+    world.a.wake_up_all().unwrap();
+    for (nth, (child, _)) in children.iter_mut().enumerate() {
+        if nth != 1 {
+            child.tell("again");
+        }
+        child.expect("woken");
+        child.tell("end");
+        child.end_well();
+    }
+    given_back(&world.region, (0, 1, 1), "stopped for long");
 }

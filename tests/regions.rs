@@ -7,8 +7,6 @@ mod common;
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use common::stage::{Stage, bounded, woken};
@@ -155,7 +153,7 @@ fn receiver(args: &[String]) {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
+        message.msg_controllen = size_of_val(&control) as _;
         assert_eq!(libc::recvmsg(socket, &raw mut message, 0), 1);
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         libc::CMSG_DATA(header).cast::<i32>().read_unaligned()
@@ -173,27 +171,14 @@ fn send(socket: &UnixStream, fd: RawFd) {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
         libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd);
         assert_eq!(libc::sendmsg(socket.as_raw_fd(), &raw const message, 0), 1);
     }
-}
-
-/// A child that inherits one descriptor, under its own number.
-fn inheriting(role: &str, fd: RawFd) -> Child {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    // SAFETY: one system call between fork and exec.
-    unsafe {
-        command.pre_exec(move || {
-            libc::fcntl(fd, libc::F_SETFD, 0);
-            Ok(())
-        });
-    }
-    Child::start_command(command, role, &[&fd.to_string()], &[])
 }
 
 #[test]
@@ -203,11 +188,11 @@ fn a_memfd_region_is_shared_by_inheritance_and_by_scm_rights() {
         let fd = stage.region.try_clone_fd().unwrap();
         let (here, there) = UnixStream::pair().unwrap();
         let mut child = if by_socket {
-            let child = inheriting("receiver", there.as_raw_fd());
+            let child = Child::inheriting("receiver", there.as_raw_fd(), &[]);
             send(&here, fd.as_raw_fd());
             child
         } else {
-            inheriting("inheritor", fd.as_raw_fd())
+            Child::inheriting("inheritor", fd.as_raw_fd(), &[])
         };
         child.expect("attached");
         stage.asleep(1);
@@ -227,7 +212,7 @@ fn keeper(_: &[String]) {
 fn attached(args: &[String]) {
     let region = common::region(&args[0]);
     let fd = region.try_clone_fd().unwrap();
-    let mut keeper = inheriting("keeper", fd.as_raw_fd());
+    let mut keeper = Child::inheriting("keeper", fd.as_raw_fd(), &[]);
     keeper.expect("kept");
     say(&region.me().get().to_string());
     say(&keeper.pid().to_string());

@@ -29,6 +29,7 @@ use super::clock::Deadline;
 use super::lease::{Lease, Prober, Table};
 use super::map::Mapping;
 use super::mark::{Marker, RobustHead, registered_head};
+use super::process::{process_id, thread_id};
 use super::{futex, signals};
 use crate::error::{Error, Result};
 
@@ -85,15 +86,37 @@ impl BellContext {
     }
 }
 
+/// How long its end is awaited: it has nothing left to do that takes long, but a peer can keep it from hearing of it.
+const FAREWELL: Duration = Duration::from_secs(60);
+
 /// A running bell thread.
 pub(crate) struct BellThread {
     handle: JoinHandle<Result<()>>,
+    handshake: Arc<Handshake>,
 }
 
 impl BellThread {
-    /// Waits for its end; the body must have been told to return.
-    pub(crate) fn join(self) {
-        let _ = self.handle.join();
+    /// Whether the kernel still has it. What the life words say is no proof: any peer can write there.
+    pub(crate) fn runs(&self) -> bool {
+        let (process, thread) = (process_id(), self.handshake.thread.load(Ordering::Relaxed));
+        // SAFETY: numbers only, and no signal.
+        let asked = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+        asked == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+    }
+
+    /// Waits for its end; the body must have been told to return, and is told so again by `tell`, because a peer may have
+    /// moved it to where the first time was not heard. One that was killed alone has no result.
+    pub(crate) fn join(self, tell: impl Fn()) {
+        let until = Deadline::after(FAREWELL);
+        while !self.handshake.has_ended() && self.runs() && !until.is_some_and(Deadline::passed) {
+            let _ = self.handshake.state.wait_for(READY, GLANCE);
+            tell();
+        }
+        if self.handshake.has_ended() || self.handle.is_finished() {
+            let _ = self.handle.join();
+        } else {
+            self.abandon();
+        }
     }
 
     /// For a thread that was killed alone, or one that does not exist, in a forked child: joining it would never end, or
@@ -108,21 +131,30 @@ const STARTING: u32 = 0;
 const READY: u32 = 1;
 const FAILED: u32 = 2;
 const ABANDONED: u32 = 3;
+const ENDED: u32 = 4;
 
-struct Handshake(Futex<Private>);
+/// Between two looks at whether a thread that is to end was killed instead.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// In private memory, where no peer can write.
+struct Handshake {
+    state: Futex<Private>,
+    /// The thread, as the kernel calls it.
+    thread: AtomicU32,
+}
 
 impl Handshake {
     fn settle(&self, outcome: u32) -> bool {
         let settled =
-            self.0.value.compare_exchange(STARTING, outcome, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        self.0.wake(i32::MAX);
+            self.state.value.compare_exchange(STARTING, outcome, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        self.state.wake(i32::MAX);
         settled
     }
 
     fn wait(&self) -> u32 {
         let deadline = Deadline::after(PATIENCE);
         loop {
-            let now = self.0.value.load(Ordering::Acquire);
+            let now = self.state.value.load(Ordering::Acquire);
             let left = deadline.map_or(PATIENCE, Deadline::remaining);
             if now != STARTING {
                 return now;
@@ -130,9 +162,18 @@ impl Handshake {
             if left.is_zero() {
                 self.settle(ABANDONED);
             } else {
-                let _ = self.0.wait_for(STARTING, left);
+                let _ = self.state.wait_for(STARTING, left);
             }
         }
+    }
+
+    fn end(&self) {
+        self.state.value.store(ENDED, Ordering::Release);
+        self.state.wake(i32::MAX);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.value.load(Ordering::Acquire) == ENDED
     }
 }
 
@@ -150,20 +191,21 @@ pub(crate) fn spawn(
     if life.base != mapping.base() {
         return Err(Error::ForeignObject { region: label, what: "life word" });
     }
-    let handshake = Arc::new(Handshake(Futex::new(STARTING)));
+    let handshake = Arc::new(Handshake { state: Futex::new(STARTING), thread: AtomicU32::new(0) });
     let theirs = Arc::clone(&handshake);
     let run = move || {
+        theirs.thread.store(thread_id(), Ordering::Relaxed);
         let prepared = prepare(&mapping, &life, lease_byte);
         let (context, list) = prepared.inspect_err(|_| {
             theirs.settle(FAILED);
         })?;
         if theirs.settle(READY) {
-            drop(theirs);
             body(&context);
         }
         // Not reached by a panic in `body`: then the list stays registered, and the kernel rings.
         list.leave(&mapping, &life);
         drop(context);
+        theirs.end();
         Ok(())
     };
     let spawned = {
@@ -174,7 +216,8 @@ pub(crate) fn spawn(
     let handle = spawned
         .map_err(|error| Error::system(&label, "clone", error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
     match handshake.wait() {
-        READY => Ok(BellThread { handle }),
+        // (It may have been ready, and have ended since.)
+        READY | ENDED => Ok(BellThread { handle, handshake }),
         FAILED => match handle.join() {
             Ok(Err(error)) => Err(error),
             _ => Err(Error::system(&label, "clone", libc::EAGAIN)),

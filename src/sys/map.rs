@@ -15,7 +15,7 @@ mod descriptor;
 mod place;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -42,6 +42,21 @@ fn failed(label: &Label, call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::system(label, call, errno.raw_os_error())
 }
 
+/// Moves a descriptor from the numbers of the standard streams, which a daemon may have closed: what anybody prints
+/// must not go into the region.
+fn above_streams(fd: OwnedFd, label: &Label) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(fd.as_fd(), label) }
+}
+
+/// With a number above those of the standard streams.
+fn duplicate(fd: BorrowedFd<'_>, label: &Label) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno| match errno {
+        // The process may have no number as large as this.
+        Errno::INVAL => failed(label, "dup")(Errno::MFILE),
+        errno => failed(label, "dup")(errno),
+    })
+}
+
 /// A file that is mapped as shared memory.
 pub(crate) struct Mapping {
     memory: MmapRaw,
@@ -58,6 +73,7 @@ pub(crate) struct Mapping {
 impl Mapping {
     fn new(fd: OwnedFd, stat: &Stat, place: Option<Place>, label: Label, writable: bool) -> Result<Mapping> {
         let length = checks::check_size(&label, stat)?;
+        let fd = above_streams(fd, &label)?;
         let mut options = MmapOptions::new();
         let options = options.len(length);
         let memory = if writable { options.map_raw(&fd) } else { options.map_raw_read_only(&fd) };
@@ -103,13 +119,17 @@ impl Mapping {
 
     /// A duplicate to hand to another process. It shares the mapped open file description, which never holds a lock.
     pub(crate) fn try_clone_fd(&self) -> Result<OwnedFd> {
-        let copy = rustix::io::fcntl_dupfd_cloexec(&self.file, 3).map_err(failed(&self.label, "dup"))?;
+        let copy = duplicate(self.file.as_fd(), &self.label)?;
         self.same_file(&copy)?.then_some(copy).ok_or_else(|| failed(&self.label, "dup")(Errno::BADF))
     }
 
     /// A new open file description of the same file, for locks: through the calling thread's own descriptor table if
     /// there is a /proc, else through the name.
     pub(crate) fn reopen(&self) -> Result<OwnedFd> {
+        above_streams(self.reopen_anywhere()?, &self.label)
+    }
+
+    fn reopen_anywhere(&self) -> Result<OwnedFd> {
         let link = format!("/proc/thread-self/fd/{}", self.file.number());
         let mut errno = Errno::NOENT;
         if self.file.is_ours() {
@@ -317,8 +337,7 @@ pub(crate) fn open(place: &Place, access: &Access, writable: bool) -> Result<Map
 
 /// Maps a memfd that was handed to us: read-only if it was opened so.
 pub(crate) fn from_fd(fd: OwnedFd, access: &Access) -> Result<Mapping> {
-    let link =
-        fs::readlink(format!("/proc/thread-self/fd/{}", rustix::fd::AsRawFd::as_raw_fd(&fd)), Vec::new());
+    let link = fs::readlink(format!("/proc/thread-self/fd/{}", fd.as_raw_fd()), Vec::new());
     let name = link.ok().and_then(|link| link.into_string().ok()).unwrap_or_default();
     let name = name.trim_start_matches('/').trim_end_matches(" (deleted)");
     let label: Label = if name.is_empty() { "memfd".into() } else { name.into() };

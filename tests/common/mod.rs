@@ -15,10 +15,12 @@
 //! [`LIMIT`], far beyond what anything takes, after which the test says what it was waiting for.
 #![allow(dead_code, unreachable_pub, unsafe_code, clippy::type_complexity)]
 
+pub mod filter;
 pub mod stage;
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::RawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -75,6 +77,21 @@ impl Child {
     pub fn start_with(role: &str, args: &[&str], environment: &[(&str, &str)]) -> Child {
         let myself = std::env::current_exe().expect("a test has a program");
         Child::start_command(Command::new(myself), role, args, environment)
+    }
+
+    /// One that inherits a descriptor, under its own number, which is its first argument.
+    pub fn inheriting(role: &str, fd: RawFd, args: &[&str]) -> Child {
+        let mut command = Command::new(std::env::current_exe().expect("a test has a program"));
+        // SAFETY: one system call between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                libc::fcntl(fd, libc::F_SETFD, 0);
+                Ok(())
+            });
+        }
+        let number = fd.to_string();
+        let args: Vec<&str> = [number.as_str()].iter().chain(args).copied().collect();
+        Child::start_command(command, role, &args, &[])
     }
 
     /// Through another command, such as `unshare`, which gets the test's program and arguments appended.

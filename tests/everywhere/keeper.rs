@@ -228,7 +228,7 @@ impl Stage {
             let on_a = usize::from(!self.is("wait, closed") && !self.is("wait_many, 9"));
             self.sleep_behind(&world, 1 + on_a);
         }
-        self.stimulate(&world);
+        stimulate(self.operation.expect("an operation"), &world);
         String::new()
     }
 
@@ -253,50 +253,13 @@ impl Stage {
         }
     }
 
-    /// What the victim waits for, if it waits.
-    fn stimulate(&self, world: &World) {
-        let operation = self.operation.expect("an operation");
-        if operation.stimulus != Stimulus::Wake {
-            return;
-        }
-        match operation.name {
-            "wait, closed" => drop(world.c.close().unwrap()),
-            "wait_many, 2" => {
-                world.put(crate::kill::OF_B.start);
-                world.a.wake_up().unwrap();
-            }
-            "wait_many, 9" => {
-                world.put(OF_NINTH.start);
-                ninth(world).wake_up().unwrap();
-            }
-            "wait_woken" => drop(world.a.wake_up().unwrap()),
-            _ => {
-                world.put(0);
-                world.a.wake_up().unwrap();
-            }
-        }
-    }
-
     /// The victim is stopped at some instruction, and the stimulus comes.
     fn now(&mut self) -> String {
-        let (world, stage) = (self.world.clone().expect("a world"), self.copy());
-        self.threads.push(std::thread::spawn(move || stage.stimulate(&world)));
+        let (world, operation) =
+            (self.world.clone().expect("a world"), self.operation.expect("an operation"));
+        self.threads.push(std::thread::spawn(move || stimulate(operation, &world)));
         self.until_blocked();
         String::new()
-    }
-
-    fn copy(&self) -> Stage {
-        Stage {
-            operation: self.operation,
-            setting: self.setting,
-            name: self.name.clone(),
-            world: None,
-            survivors: None,
-            threads: Vec::new(),
-            woken: self.woken.clone(),
-            sleepers: Vec::new(),
-            turns: None,
-        }
     }
 
     /// The victim is stopped at some instruction, and others want whatever it may hold.
@@ -453,6 +416,29 @@ impl Stage {
             let objects = world.region.snapshot().objects;
             let names: std::collections::BTreeSet<_> = objects.iter().map(|(name, ..)| name).collect();
             assert_eq!(names.len(), count(), "leaked: objects of one name twice");
+        }
+    }
+}
+
+/// What the victim waits for, if it waits.
+fn stimulate(operation: &Operation, world: &World) {
+    if operation.stimulus != Stimulus::Wake {
+        return;
+    }
+    match operation.name {
+        "wait, closed" => drop(world.c.close().unwrap()),
+        "wait_many, 2" => {
+            world.put(crate::kill::OF_B.start);
+            world.a.wake_up().unwrap();
+        }
+        "wait_many, 9" => {
+            world.put(OF_NINTH.start);
+            ninth(world).wake_up().unwrap();
+        }
+        "wait_woken" => drop(world.a.wake_up().unwrap()),
+        _ => {
+            world.put(0);
+            world.a.wake_up().unwrap();
         }
     }
 }

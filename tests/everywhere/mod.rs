@@ -13,7 +13,8 @@ use std::sync::Mutex;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// Does every job on one of the processors there are, one at a time on each; each has a worker of its own.
+/// Does every job on one of the processors there are, with two workers on each: while one waits for its victim to be
+/// gone, the other works.
 ///
 /// On one processor a victim and whoever traces it take turns without waking each other's.
 pub fn on_every_processor<J: Send, W>(
@@ -25,7 +26,8 @@ pub fn on_every_processor<J: Send, W>(
     let cpus = sched_getaffinity(myself).expect("processors");
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {
-        for cpu in (0..CpuSet::count()).filter(|cpu| cpus.is_set(*cpu).unwrap_or(false)) {
+        let cpus = (0..CpuSet::count()).filter(|cpu| cpus.is_set(*cpu).unwrap_or(false));
+        for cpu in cpus.flat_map(|cpu| [cpu, cpu]) {
             let (jobs, worker, work) = (&jobs, &worker, &work);
             scope.spawn(move || {
                 let mut only = CpuSet::new();

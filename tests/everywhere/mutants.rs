@@ -103,7 +103,7 @@ fn is_noticed(index: usize, name: &str) -> bool {
 pub fn one(index: &str) {
     let mutant = &MUTANTS[index.parse::<usize>().expect("a number")];
     let operation = OPERATIONS.iter().find(|operation| operation.name == mutant.operation);
-    let job = Job { operation, remains: None, setting: mutant.setting, marks: mutant.marks };
+    let job = Job { operation, remains: None, setting: mutant.setting, marks: mutant.marks, share: (0, 1) };
     let plan = Plan {
         points: Points::States,
         patience: NOTICED,

@@ -1,9 +1,7 @@
 //! One operation in one setting: recorded once, then a fresh region and a fresh victim for every point of its trace.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
 use std::fs::OpenOptions;
-use std::hash::{Hash, Hasher};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,11 +15,11 @@ use nix::unistd::Pid;
 use super::keeper::{Claim, Setting, now};
 use super::operations::{Operation, Orders, Stimulus};
 use super::remains::{Remains, essence};
-use super::trace::{Point, Step, Traced, Who};
+use super::trace::{Arrival, Point, Step, Traced, Who};
 use crate::common::{LIMIT, MARK, Name};
 
 /// How often a point that was not reached is tried again: what others do at the same time can change the way to it.
-const TRIES: u32 = 5;
+const TRIES: u32 = 3;
 /// What is worth a line, if lines are wanted.
 const SLOW: Duration = Duration::from_millis(500);
 /// A wait that times out: while every instruction is recorded, and else.
@@ -91,8 +89,8 @@ pub enum Points {
     Some(usize),
     /// Those that leave something else behind than the one before; an eighth, where nobody is killed.
     States,
-    /// Every instruction in one setting; in the others every one that leaves something else behind than the one before,
-    /// and some of the rest. Where nobody is killed, every one.
+    /// Those that leave something else behind than the one before, and a share of the rest: each instruction in one
+    /// setting, or every fourth in a trace of more than 10,000, which is mostly loops. All, where nobody is killed.
     All,
 }
 
@@ -117,6 +115,8 @@ pub struct Job {
     pub remains: Option<(u64, Vec<u8>)>,
     pub setting: Setting,
     pub marks: bool,
+    /// Which of how many jobs for the same operation this is.
+    pub share: (usize, usize),
 }
 
 impl Job {
@@ -139,10 +139,16 @@ impl Job {
 
     pub fn run(&self, plan: &Plan, keeper: &mut Keeper) -> Tally {
         let mut tally = Tally { settings: 1, ..Tally::default() };
-        let trace = self.record(keeper);
+        let mut trace = self.record(Who::Main, keeper);
+        if self.with_bell() {
+            let bell = self.record(Who::Bell, keeper);
+            let is_its = |step: &Step| matches!(step.point, Point::Before { who: Who::Bell, .. });
+            trace.extend(bell.into_iter().filter(is_its));
+        }
         tally.instructions = trace.len();
         tally.states = trace.iter().filter(|step| step.differs).count();
-        let asleep = trace.iter().position(|step| step.point == Point::Asleep);
+        // (One that attaches or leaves sleeps until its bell is ready.)
+        let asleep = trace.iter().position(|step| step.point == Point::Asleep && !self.with_bell());
         for index in self.choose(&trace, asleep, plan.points) {
             let point = trace[index].point;
             let claim = match asleep {
@@ -159,10 +165,10 @@ impl Job {
         tally
     }
 
-    fn record(&self, keeper: &mut Keeper) -> Vec<Step> {
+    fn record(&self, who: Who, keeper: &mut Keeper) -> Vec<Step> {
         let name = self.stage(keeper);
         let mut victim = Traced::start(&self.orders(&name, SLOWLY).arguments(), self.with_bell());
-        let trace = victim.record(&mut Remains::new(&name.0), |pid| self.stimulate(pid, keeper));
+        let trace = victim.record(who, &mut Remains::new(&name.0), |pid| self.stimulate(pid, keeper));
         victim.kill();
         keeper.after(Claim::Used, LIMIT).unwrap_or_else(|text| panic!("{}: {text}", self.name()));
         trace
@@ -190,24 +196,28 @@ impl Job {
         }
     }
 
-    /// Those around a sleep always; a sample is spread evenly, from an offset that differs from setting to setting.
+    /// Those around a sleep always; a sample is spread evenly, and others in every setting.
     fn choose(&self, trace: &[Step], asleep: Option<usize>, wanted: Points) -> Vec<usize> {
         let nobody_dies = self.setting == Setting::Interleaved;
         let (stride, all_states) = match wanted {
             Points::Some(count) => (trace.len().div_ceil(count).max(1), false),
+            // Others change the region all the time.
+            Points::States if self.setting == Setting::Busy => (8, false),
+            Points::All if self.setting == Setting::Busy => (self.share.1, false),
             Points::States if nobody_dies => (8, true),
             Points::All if nobody_dies => (1, true),
-            Points::All if self.setting == Setting::Alone && self.marks => (1, true),
             Points::States => (usize::MAX, true),
-            Points::All => (64, true),
+            Points::All if trace.len() > 10_000 => (4 * self.share.1, true),
+            Points::All => (self.share.1, true),
         };
-        let mut hasher = DefaultHasher::new();
-        let remains = self.remains.as_ref().map(|(hash, _)| hash);
-        (self.name(), self.setting as u32, self.marks, remains).hash(&mut hasher);
-        let offset = hasher.finish() as usize % stride;
+        let offset = match &self.remains {
+            Some((hash, _)) => *hash as usize % stride,
+            None => stride / self.share.1 * self.share.0 % stride,
+        };
         let last = if nobody_dies { asleep.unwrap_or(trace.len()) } else { trace.len() };
         let is_special = |index: usize| {
-            index + 1 == trace.len() || asleep.is_some_and(|asleep| index == asleep || index == asleep + 1)
+            trace[index].point == Point::End
+                || asleep.is_some_and(|asleep| index == asleep || index == asleep + 1)
         };
         let is_wanted = |index: &usize| {
             index % stride == offset || is_special(*index) || all_states && trace[*index].differs
@@ -219,8 +229,8 @@ impl Job {
         for _ in 0..TRIES {
             let name = self.stage(keeper);
             let mut victim = Traced::start(&self.orders(&name, QUICKLY).arguments(), self.with_bell());
-            let reached = victim.run_to(point, |pid| self.stimulate(pid, keeper));
-            let mut went_on = true;
+            let arrival = victim.run_to(point, |pid| self.stimulate(pid, keeper));
+            let (reached, mut went_on) = (arrival == Arrival::There, arrival != Arrival::SleepsOn);
             match self.setting {
                 Setting::Barging if reached => keeper.ask("barge"),
                 Setting::Interleaved if reached => {
@@ -231,6 +241,10 @@ impl Job {
             }
             let before = now();
             victim.kill();
+            let end = Duration::from_nanos(now() - before);
+            if plan.verbose && end > SLOW {
+                println!("slow: {end:?} until the victim was gone");
+            }
             self.collect(&name, plan);
             let answer = keeper.after_at(claim, before, plan.patience);
             let answer = if went_on { answer } else { Err("lost: the victim sleeps on".to_owned()) };
@@ -241,6 +255,9 @@ impl Job {
             }
         }
         tally.missed += 1;
+        if plan.verbose {
+            println!("missed: {}, {:?}, {}", self.name(), self.setting, describe(point));
+        }
     }
 
     fn collect(&self, name: &Name, plan: &Plan) {

@@ -42,6 +42,16 @@ pub enum Point {
     End,
 }
 
+/// Where a run to a point has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    There,
+    /// It has done its orders without getting there.
+    Elsewhere,
+    /// Nothing wakes it on its way.
+    SleepsOn,
+}
+
 /// One boundary between instructions.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -80,25 +90,23 @@ enum Go {
 }
 
 impl Traced {
+    /// Why processes cannot be traced here, if they cannot.
+    pub fn refused() -> Option<String> {
+        match stopped_at_exec(&["--list".to_owned()]) {
+            Err(error) => Some(format!("processes cannot be traced here: {error}")),
+            Ok(main) => {
+                let traced = Traced { main, bell: None };
+                let refused = traced.set_debug_register(Who::Main, 7, 0).err();
+                traced.kill();
+                refused.map(|errno| format!("there are no hardware breakpoints here: {errno}"))
+            }
+        }
+    }
+
     /// Starts this program with these arguments, and returns when its main thread is at its first marker.
     pub fn start(arguments: &[String], both: bool) -> Traced {
-        let mut command = Command::new(std::env::current_exe().expect("a test has a program"));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        if let Ok(mutant) = std::env::var("WAITQUEUE_MUTANT") {
-            command.env("WAITQUEUE_MUTANT", mutant);
-        }
-        let prepare = || {
-            personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE)?;
-            ptrace::traceme()?;
-            Ok(())
-        };
-        // (It is waited for by `kill`, as its tracer has to.)
-        #[allow(clippy::zombie_processes)]
-        // SAFETY: between fork and exec it only makes two system calls.
-        let child = unsafe { command.pre_exec(prepare) }.spawn().expect("this program starts");
-        let main = Pid::from_raw(child.id() as i32);
+        let main = stopped_at_exec(arguments).expect("this program starts");
         let mut traced = Traced { main, bell: None };
-        waitpid(main, None).expect("it stops at exec");
         let clones = if both { Options::PTRACE_O_TRACECLONE } else { Options::empty() };
         ptrace::setoptions(main, clones | Options::PTRACE_O_EXITKILL).expect("it is traced");
         traced.go(Who::Main, Go::On, None);
@@ -114,41 +122,44 @@ impl Traced {
         }
     }
 
-    /// Steps from the first marker to the second. `asleep` is called once, when it sleeps.
-    pub fn record(&mut self, remains: &mut Remains, mut asleep: impl FnMut(Pid)) -> Vec<Step> {
+    /// Steps one thread from the first marker to the second, while the other runs: in slow motion too, it would do what it
+    /// does at no other time. `asleep` is called once, when the main thread sleeps.
+    pub fn record(&mut self, stepped: Who, remains: &mut Remains, mut asleep: impl FnMut(Pid)) -> Vec<Step> {
         let mut trace = vec![Step { point: Point::Start, differs: remains.changed(self.main) }];
-        let mut calls = [false; 2];
-        let mut passes: HashMap<(Who, u64), u32> = HashMap::new();
-        let mut last = HashMap::new();
-        let mut slept = false;
-        self.stop_bell();
-        self.go(Who::Main, Go::OneStep, None);
-        if self.bell.is_some() {
+        let mut passes: HashMap<u64, u32> = HashMap::new();
+        let (mut last, mut slept, mut called) = (0, None::<Instant>, false);
+        let pace = |who| if who == stepped { Go::OneStep } else { Go::On };
+        if self.bell.is_some() && stepped == Who::Bell {
+            self.stop_bell();
             self.go(Who::Bell, Go::OneStep, None);
         }
+        self.go(Who::Main, pace(Who::Main), None);
         loop {
             match self.next_event(LIMIT) {
                 Event::Trap(who, address) => {
                     // (Each round of a repeated instruction is a step.)
-                    if last.insert(who, address) != Some(address) {
-                        let nth = passes.entry((who, address)).or_default();
+                    if address != last {
+                        let nth = passes.entry(address).or_default();
                         *nth += 1;
-                        let called = &mut calls[who as usize];
-                        let differs = remains.changed(self.main) | *called;
-                        *called = is_system_call(self.tid(who), address);
+                        let differs = remains.changed(self.main) | called;
+                        called = is_system_call(self.tid(who), address);
                         trace.push(Step { point: Point::Before { who, address, nth: *nth }, differs });
                     }
-                    self.go(who, Go::OneStep, None);
+                    last = address;
+                    self.go(who, pace(who), None);
                 }
-                Event::Asleep if !slept => {
-                    slept = true;
+                Event::Asleep if slept.is_none() => {
+                    slept = Some(Instant::now());
                     trace.push(Step { point: Point::Asleep, differs: true });
                     asleep(self.main);
                 }
-                Event::Asleep => {}
-                Event::Cloned => self.go(Who::Main, Go::OneStep, None),
-                Event::BellStopped => self.go(Who::Bell, Go::OneStep, None),
-                Event::Signal(who, signal) => self.go(who, Go::OneStep, Some(signal)),
+                Event::Asleep => {
+                    let long = slept.is_some_and(|since| since.elapsed() > LIMIT);
+                    assert!(!long, "lost: it sleeps on, while it is recorded");
+                }
+                Event::Cloned => self.go(Who::Main, pace(Who::Main), None),
+                Event::BellStopped => self.go(Who::Bell, pace(Who::Bell), None),
+                Event::Signal(who, signal) => self.go(who, pace(who), Some(signal)),
                 Event::Marker => break,
                 Event::Gone | Event::Quiet => panic!("it ended, or hung, while it was recorded"),
             }
@@ -157,11 +168,10 @@ impl Traced {
         trace
     }
 
-    /// Lets it run from the first marker to this point; false if it passes the second marker without getting there.
-    /// `asleep` is called once, when it sleeps before that.
-    pub fn run_to(&mut self, point: Point, mut asleep: impl FnMut(Pid)) -> bool {
+    /// Lets it run from the first marker to this point. `asleep` is called once, when it sleeps before that.
+    pub fn run_to(&mut self, point: Point, mut asleep: impl FnMut(Pid)) -> Arrival {
         let mut ahead = match point {
-            Point::Start => return true,
+            Point::Start => return Arrival::There,
             Point::Before { who, address, nth } => Some((who, address, nth)),
             Point::Asleep | Point::End => None,
         };
@@ -175,7 +185,7 @@ impl Traced {
             self.break_at(Who::Main, address);
         }
         self.go(Who::Main, Go::On, None);
-        let (mut slept, mut patience) = (false, LIMIT);
+        let (mut slept, mut patience) = (None::<Instant>, LIMIT);
         loop {
             match self.next_event(patience) {
                 Event::Trap(who, address) => {
@@ -184,15 +194,18 @@ impl Traced {
                     {
                         *left -= 1;
                         if *left == 0 {
-                            return true;
+                            return Arrival::There;
                         }
                     }
                     self.go(who, Go::On, None);
                 }
-                Event::Asleep if point == Point::Asleep => return true,
-                Event::Asleep if !slept => {
-                    slept = true;
+                Event::Asleep if point == Point::Asleep => return Arrival::There,
+                Event::Asleep if slept.is_none() => {
+                    slept = Some(Instant::now());
                     asleep(self.main);
+                }
+                Event::Asleep if slept.is_some_and(|since| since.elapsed() > LIMIT) => {
+                    return Arrival::SleepsOn;
                 }
                 Event::Asleep => {}
                 Event::Cloned => self.go(Who::Main, Go::On, None),
@@ -205,8 +218,8 @@ impl Traced {
                 Event::Signal(who, signal) => self.go(who, Go::On, Some(signal)),
                 // The bell may get there later.
                 Event::Marker if matches!(ahead, Some((Who::Bell, ..))) => patience = AFTERWARDS,
-                Event::Marker => return point == Point::End,
-                Event::Gone | Event::Quiet => return false,
+                Event::Marker if point == Point::End => return Arrival::There,
+                Event::Marker | Event::Gone | Event::Quiet => return Arrival::Elsewhere,
             }
         }
     }
@@ -265,18 +278,18 @@ impl Traced {
     }
 
     fn break_at(&self, who: Who, address: u64) {
-        self.set_debug_register(who, 0, address);
+        self.set_debug_register(who, 0, address).expect("debug registers can be set");
         // Register 0, for this thread, when the instruction is about to be executed.
-        self.set_debug_register(who, 7, 1);
+        self.set_debug_register(who, 7, 1).expect("debug registers can be set");
     }
 
     fn clear_break(&self, who: Who) {
-        self.set_debug_register(who, 7, 0);
+        let _ = self.set_debug_register(who, 7, 0);
     }
 
-    fn set_debug_register(&self, who: Who, register: usize, value: u64) {
+    fn set_debug_register(&self, who: Who, register: usize, value: u64) -> nix::Result<()> {
         let offset = std::mem::offset_of!(libc::user, u_debugreg) + register * size_of::<u64>();
-        ptrace::write_user(self.tid(who), offset as *mut _, value as _).expect("debug registers can be set");
+        ptrace::write_user(self.tid(who), offset as *mut _, value as _)
     }
 
     fn next_event(&mut self, patience: Duration) -> Event {
@@ -314,6 +327,27 @@ impl Traced {
             std::thread::yield_now();
         }
     }
+}
+
+/// Starts this program with these arguments, traced, and returns when it has been loaded.
+fn stopped_at_exec(arguments: &[String]) -> std::io::Result<Pid> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    if let Ok(mutant) = std::env::var("WAITQUEUE_MUTANT") {
+        command.env("WAITQUEUE_MUTANT", mutant);
+    }
+    let prepare = || {
+        personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE)?;
+        ptrace::traceme()?;
+        Ok(())
+    };
+    // (It is waited for by `kill`, as its tracer has to.)
+    #[allow(clippy::zombie_processes)]
+    // SAFETY: between fork and exec it only makes two system calls.
+    let child = unsafe { command.pre_exec(prepare) }.spawn()?;
+    let main = Pid::from_raw(child.id() as i32);
+    waitpid(main, None)?;
+    Ok(main)
 }
 
 /// Whether a process's main thread is inside one of the system calls by which it sleeps on a futex.
