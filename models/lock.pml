@@ -9,11 +9,11 @@
  *
  *   a lead's word     each member's turn in a walk is a section of its own
  *   waiting           raised in `enrol` alone; a waker may read it as it was before it was lowered (`putter`)
- *   equeue            of the living, read by themselves; of the dead, by other cleaners, and `leave` changes it last
+ *   equeue            of the living, read by themselves alone; of the dead, changed by a cleaner's `leave` alone
  *
- * With one kill the other thread of the dying process is inside no section: bells work after a death. With more it
- * may be, so that threads die apart. Taken whole is a close that a take-over finishes. FINE takes sections apart, to
- * compare; and so does SLEEP_ON_LOCKS.
+ * With one kill the other thread of the dying process is inside no section, because bells work after a death. With
+ * more it may be, so that each thread dies by itself: `DIES`. Taken whole is a close that a take-over finishes. FINE
+ * takes sections apart, to compare; and so does SLEEP_ON_LOCKS.
  */
 
 #if defined(FINE) || defined(SLEEP_ON_LOCKS)
@@ -22,15 +22,12 @@
 #elif KILLS == 0
 #define section atomic
 #define or_dies skip
-#elif KILLS == 1
-#define section atomic
-#define or_dies if :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = KILLED_WITH(THIS_THREAD) :: true fi
 #else
 #define section atomic
 #define or_dies \
     if \
-    :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = THIS_THREAD \
-    :: dying[p] && p != FALSE_BELL && !(dying[p] & THIS_THREAD) -> dying[p] = MAIN | BELL \
+    :: kills < KILLS && mortal(p) && !dying[p] -> kills++; dying[p] = DIES(p) \
+    :: KILLS > 1 && dying[p] && p != FALSE_BELL && !(dying[p] & THIS_THREAD) -> dying[p] = MAIN | BELL \
     :: true \
     fi
 #endif

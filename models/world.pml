@@ -55,10 +55,13 @@ bit in_call[N1];                /* inside a system call that changes a condition
 #define BELL 2
 byte kills;
 #define THIS_THREAD (r < NS -> BELL : MAIN)
+/* Who dies at the same time. A bell that does not sweep is in the middle of nothing. */
 #ifdef THREADS_APART
-#define KILLED_WITH(thread) (thread)
+#define DIES(p) THIS_THREAD
+#elif KILLS == 1
+#define DIES(p) (MAIN | BELL)
 #else
-#define KILLED_WITH(thread) (MAIN | BELL)
+#define DIES(p) (sweeps(p) -> THIS_THREAD : MAIN | BELL)
 #endif
 #ifndef MORTALS
 #define MORTALS 254

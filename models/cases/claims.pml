@@ -5,7 +5,7 @@
 #define NQ 1
 #define NE 2
 #ifndef ITEMS
-#define ITEMS 1
+#define ITEMS 2
 #endif
 #ifndef MORTALS
 #define MORTALS 10

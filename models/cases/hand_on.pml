@@ -1,4 +1,5 @@
-/* Two wait without a condition, one wakes one of them: whoever is chosen may die before it runs. */
+/* Two wait without a condition, one wakes one of them: whoever is chosen may die before it runs, and the waker; with
+ * SWEEPERS=12 the waker also cleans up, and may die at that. */
 #define NP 3
 #define NS 3
 #define NU 3
