@@ -122,7 +122,8 @@ inline offer(h) {
 #define rotate(h) \
     if \
     :: cur != 0 -> \
-        linked[h] = linked[h] & ~bit_of(cur); or_dies; close_up(h, cur); eorder[cur] = count(h); or_dies; \
+        linked[h] = linked[h] & ~bit_of(cur); or_dies; \
+        d_step { close_up(h, cur); eorder[cur] = count(h) }; or_dies; \
         linked[h] = linked[h] | bit_of(cur); cur = 0 \
     :: else \
     fi
@@ -130,7 +131,7 @@ inline offer(h) {
 #define rotate(h) skip
 #endif
 
-/* The word of one member is changed, then no other shared one in the same section. */
+/* The word of one member is changed, and no other word that is seen without the lock, in the same section. */
 inline turn(h) {
     if
     :: more(h) -> d_step { offer(h) }; or_dies; rotate(h)

@@ -62,16 +62,13 @@ proctype verdict_at_the_end() {
             fi;
             assert(!(sweeping[a] && !(dying[a] & BELL)))            /* a cleaner hangs */
         }
-        /* Somebody has cleaned up: then nothing of the dead is left. */
-        if
-        :: somebody_cleans ->
-            for (a : 0 .. NQ - 1) { assert(OWNED(lockw[a]) == 0) }
-            for (a : 0 .. NE - 1) { assert(eowner[a] == 0 || lives(eowner[a])); assert(equeue[a] == 0 || eowner[a] != 0) }
-            for (a : 0 .. NR - 1) { assert(rowner[a] == 0 || lives(rowner[a])) }
-            for (a : 0 .. NS - 1) { assert(slot_st[a] == FREE || lives(slot_id[a])) }
-            for (a : 0 .. NQ - 1) { assert(linked[a] == members(a) && waiting[a] >= count(a)) }
-        :: else
-        fi;
+        /* Somebody has cleaned up: nothing of the dead is left. */
+        assert(somebody_cleans);
+        for (a : 0 .. NQ - 1) { assert(OWNED(lockw[a]) == 0) }
+        for (a : 0 .. NE - 1) { assert(eowner[a] == 0 || lives(eowner[a])); assert(equeue[a] == 0 || eowner[a] != 0) }
+        for (a : 0 .. NR - 1) { assert(rowner[a] == 0 || lives(rowner[a])) }
+        for (a : 0 .. NS - 1) { assert(slot_st[a] == FREE || lives(slot_id[a])) }
+        for (a : 0 .. NQ - 1) { assert(linked[a] == members(a) && waiting[a] >= count(a)) };
 #if KILLS == 0 && defined(PLAIN)
         assert(answered <= owed)
 #endif

@@ -10,13 +10,15 @@
 
 /* A free entry of the table, by compare-and-swap; which one is no matter, unless entries are used again. */
 inline take_entry(p, e, nominal) {
+    atomic {
 #ifdef JOINS
-    free_entries != 0 -> tmp = free_entries; e = lowest(tmp);
+        free_entries != 0 -> tmp = free_entries; e = lowest(tmp);
 #else
-    e = nominal;
+        e = nominal;
 #endif
-    assert(eowner[e] == 0);
-    eowner[e] = p
+        assert(eowner[e] == 0);
+        eowner[e] = p
+    }
 }
 
 inline start(e, state) {
@@ -86,8 +88,10 @@ inline begin_main(p) {
     if
     :: p != JOINS -> r = NS + p - 1
     :: else ->
-        records_that(free_record) >> NS ->
-        tmp = records_that(free_record) & ~(bit_of(NS) - 1); r = lowest8(tmp); rowner[r] = p;
+        atomic {
+            records_that(free_record) >> NS ->
+            tmp = records_that(free_record) & ~(bit_of(NS) - 1); r = lowest8(tmp); rowner[r] = p
+        };
         rgen[r]++; rhold[r] = 0; rmark[r] = 0; runs[r] = 1
     fi;
     me = ME(r)
