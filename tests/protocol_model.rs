@@ -41,13 +41,16 @@ const TWO_KILLS: &[(&str, &str)] = &[
     ("recoverer", "KILLS=2 FINE"),
     ("hand_on", "KILLS=2"),
     ("many", "KILLS=2 ALONE MORTALS=10 SWEEPERS=4"),
+    ("many", "KILLS=2 ALONE MORTALS=12 SWEEPERS=2"),
 ];
 
 /// The same with many millions of states, for when the model changes: `PROTOCOL_MODEL=large`.
 const LARGE: &[(&str, &str)] = &[
     ("hand_on", "KILLS=2 SWEEPERS=12"),
     ("many", "KILLS=2 ALONE MORTALS=6 SWEEPERS=12"),
+    ("many", "KILLS=2 ALONE MORTALS=12 SWEEPERS=6"),
     ("many", "KILLS=2 ITEMS=1 MORTALS=6 SWEEPERS=8"),
+    ("many", "KILLS=2 ITEMS=1 MORTALS=10 SWEEPERS=4"),
 ];
 
 /// What must not: what is left out, in which case, and the assertion that notices.
@@ -61,6 +64,9 @@ const TWINS: &[(&str, &str, &str)] = &[
     ("KILLS=1 THREADS_APART T_UNLINK_AT_THE_BELL", "tiny", "ended[eowner[x]]"),
     ("KILLS=1 T_NO_REBUILD", "set", "item[b]==0"),
     ("KILLS=1 T_NO_PASS_ON", "hand_on", "owed<=answered"),
+    ("T_NO_PASS_ON", "many", "item[b]==0"),
+    ("KILLS=1 MORTALS=2 SWEEPERS=4 T_NO_REBUILD", "many", "linked[a]=="),
+    ("KILLS=2 ALONE MORTALS=12 SWEEPERS=2 T_NO_RING", "many", "item[b]==0"),
     ("KILLS=1 T_SILENT_NEWCOMER", "reuse", "item[b]==0"),
     ("KILLS=1 T_NOTED_LATE", "lockers", "wants[a]!=0"),
     ("KILLS=1 T_STORE_THEN_WAKE", "lockers", "wants[a]!=0"),
@@ -95,7 +101,7 @@ fn every_case_holds_with_two_kills() {
 }
 
 #[test]
-#[ignore = "an hour and 16 GiB: PROTOCOL_MODEL=large cargo test --test protocol_model large -- --ignored"]
+#[ignore = "ten minutes: PROTOCOL_MODEL=large cargo test --test protocol_model large -- --ignored"]
 fn every_large_case_holds() {
     if can_run() && std::env::var("PROTOCOL_MODEL").is_ok_and(|extent| extent == "large") {
         LARGE.iter().for_each(|(case, defines)| holds(case, defines, "-O1"));
@@ -108,7 +114,10 @@ fn every_twin_fails() {
     if can_run() {
         for (defines, case, violation) in TWINS {
             fails(defines, case, violation);
-            fails(&format!("{defines} FINE"), case, violation);
+            // Taken apart, that one is too large.
+            if *case != "many" {
+                fails(&format!("{defines} FINE"), case, violation);
+            }
         }
     }
 }
