@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What must hold with one kill at most: the case, and its macros.
 const ONE_KILL: &[(&str, &str)] = &[
@@ -148,7 +149,7 @@ fn fails(defines: &str, case: &str, violation: &str) {
 
 /// What the checker says of a case.
 fn run(case: &str, defines: &str, optimize: &str) -> String {
-    let folder = Folder::new(&format!("{case} {defines}"));
+    let folder = Folder::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/cases/{case}.pml"));
     let macros = defines.split(' ').map(|define| format!("-D{define}"));
     folder.done(Command::new("spin").arg("-a").args(macros).arg(source));
@@ -165,9 +166,10 @@ fn run(case: &str, defines: &str, optimize: &str) -> String {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
-        let name: String = name.chars().map(|char| if char.is_alphanumeric() { char } else { '-' }).collect();
-        let path = std::env::temp_dir().join(format!("waitqueue-model-{}-{name}", std::process::id()));
+    fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(format!("waitqueue-model-{process}-{count}"));
         std::fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
