@@ -19,10 +19,10 @@
  * Each macro T_… makes a twin that lacks a step; `tests/protocol_model.rs` lists those that are shown to fail.
  *
  * Not here: weak memory (a fence that is missing is a pair of steps in the other order), keys and classes, interrupts,
- * detaching, the reviving of a bell, users' locks and the directory's. Bells hear of every death: who watches whom,
- * life word by life word, is not modelled. A sweep judges all slots at one moment, and only the bells of SWEEPERS sweep.
- * A thread that waits for a lock looks at its owner all the time, as all do between two slices of their sleep; with
- * SLEEP_ON_LOCKS only a wake ends the sleep, which is more than is promised.
+ * detaching, the reviving of a bell, a cleaner that does not wait for a lock any longer, users' locks and the directory's.
+ * Bells hear of every death: who watches whom, life word by life word, is not modelled. A sweep judges all slots at one
+ * moment, and only the bells of SWEEPERS sweep. A thread that waits for a lock looks at its owner all the time, as all do
+ * between two slices of their sleep; with SLEEP_ON_LOCKS only a wake ends the sleep, which is more than is promised.
  */
 
 #ifndef KILLS
