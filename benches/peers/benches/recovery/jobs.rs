@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
-use waitqueue_peers::cast::{Actor, Cast, shared_words, stay, until};
+use waitqueue_bench::cast::{Actor, Cast, shared_words, stay, until};
 use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
 use waitqueue_peers::trace::Traced;
 

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::memory::Words;
+
 /// How long what must come may take before the scenery itself is broken: nothing takes that long.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -20,12 +22,8 @@ const ACTORS: usize = 512;
 /// A page of zeroed words that this process shares with all that it will fork.
 #[must_use]
 pub fn shared_words() -> &'static [AtomicU64; ACTORS] {
-    let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-    // SAFETY: a new mapping at an address that the kernel chooses.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), ACTORS * 8, rights, flags, -1, 0) };
-    assert!(page != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-    // SAFETY: as large as that, aligned to a page, zeroed, never unmapped, and used as atomics only.
-    unsafe { &*page.cast() }
+    let words: &'static Words = Box::leak(Box::new(Words::new(ACTORS)));
+    words.first_chunk().expect("that many")
 }
 
 /// Waits until `condition` is true, but not longer than `span`.
@@ -226,7 +224,23 @@ impl Actor {
     ///
     /// If it ends otherwise.
     pub fn ends(&mut self) -> bool {
+        self.rest_until_gone();
         within(self.patience, || self.reap(libc::WNOHANG))
+    }
+
+    /// Sleeps, so that the director does not get in the way of what is being measured.
+    fn rest_until_gone(&self) {
+        let millis = self.patience.as_millis().try_into().unwrap_or(i32::MAX);
+        // SAFETY: our own child, not waited for if `has_ended` is false; and our own descriptor.
+        unsafe {
+            let pidfd =
+                if self.has_ended { -1 } else { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) as i32 };
+            if pidfd >= 0 {
+                let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+                libc::poll(&raw mut poll, 1, millis);
+                libc::close(pidfd);
+            }
+        }
     }
 
     fn reap(&mut self, options: i32) -> bool {

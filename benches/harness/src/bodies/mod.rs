@@ -1,0 +1,6 @@
+//! What is measured: functions over a list of subjects.
+
+mod exchange;
+mod roundtrip;
+
+pub use roundtrip::round_trip;

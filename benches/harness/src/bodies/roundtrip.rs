@@ -1,0 +1,53 @@
+//! A round trip between two processes that both sleep until it is their turn.
+//!
+//! That they do is not arranged: it shows in their context switches, and a subject that slept less than once for each
+//! turn is marked.
+
+use serde_json::json;
+
+use super::exchange::Exchange;
+use crate::machine::Pinning;
+use crate::options::Options;
+use crate::plot::{self, Caption, Panel, Unit};
+use crate::report::{Report, Row, in_turns};
+use crate::subjects::{Subject, Subjects};
+
+/// A little less than once for each turn: a wake may come just before the sleep.
+const ASLEEP: f64 = 0.95;
+
+/// Measures it; the first subject is what the others are compared with.
+pub fn round_trip(bench: &str, subjects: &Subjects) {
+    let options = Options::read();
+    let mut report = Report::new(bench, "a question and its reply, between two processes that sleep");
+    let subjects: Vec<&Box<dyn Subject>> = subjects
+        .iter()
+        .enumerate()
+        .filter_map(|(at, subject)| (at == 0 || options.wants(&subject.name())).then_some(subject))
+        .collect();
+    let mut panels = Vec::new();
+    for pinning in Pinning::all() {
+        let exchange = Exchange { pinning, warm: 100, operations: options.operations(2000), batch: 1 };
+        let scores =
+            in_turns(&options, &subjects, |subject, counted| exchange.play(&***subject, counted, |_| ()));
+        report.case(json!({"pinning": pinning.name()}));
+        let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
+        for (subject, score) in subjects.iter().zip(&scores) {
+            let slept = score.slept(0).min(score.slept(1)) >= ASLEEP;
+            let mark = if slept { "" } else { " (awake)" };
+            let name = format!("{}{mark}", subject.name());
+            let to = format!("÷ {}", subjects[0].name());
+            let ratios = vec![(to, score.to(&scores[0], |round| round.p50))];
+            let more = json!({"both_slept": slept});
+            panel.bars.push((name.clone(), score.at(0.5), score.at(0.99)));
+            report.row(&Row { subject: name, policy: subject.policy(), score, ratios, more });
+        }
+        panels.push(panel);
+    }
+    let caption = Caption {
+        title: "A round trip between two sleeping processes",
+        about: "median, and the bar to the slowest of a hundred; further left is better",
+        x: ("", Unit::Time),
+        y: ("", Unit::Time),
+    };
+    plot::bars(&report.picture(""), &caption, &mut panels);
+}
