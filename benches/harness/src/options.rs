@@ -2,6 +2,8 @@
 
 use clap::Parser;
 
+use crate::subjects::{Subject, Subjects};
+
 /// `cargo bench --bench roundtrip -- --quick --only futex`
 #[derive(Parser, Debug, Clone)]
 pub struct Options {
@@ -36,9 +38,11 @@ impl Options {
         if self.quick { (earnest / 20).max(10) } else { earnest }
     }
 
-    /// Whether a subject is wanted.
+    /// Those that are wanted.
     #[must_use]
-    pub fn wants(&self, name: &str) -> bool {
-        name.contains(&self.only)
+    pub fn among<'a>(&self, subjects: &'a Subjects) -> Vec<&'a dyn Subject> {
+        let is_wanted = |at: usize, name: String| at == 0 || name.contains(&self.only);
+        let wanted = subjects.iter().enumerate().filter(|(at, subject)| is_wanted(*at, subject.name()));
+        wanted.map(|(_, subject)| &**subject).collect()
     }
 }

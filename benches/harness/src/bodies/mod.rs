@@ -1,6 +1,12 @@
 //! What is measured: functions over a list of subjects.
 
 mod exchange;
+mod mixed;
 mod roundtrip;
+mod spin;
+mod wait_any;
 
+pub use mixed::mixed;
 pub use roundtrip::round_trip;
+pub use spin::round_trip_spinning;
+pub use wait_any::{wait_many, wait_set};

@@ -10,7 +10,7 @@ use crate::machine::Pinning;
 use crate::options::Options;
 use crate::plot::{self, Caption, Panel, Unit};
 use crate::report::{Report, Row, in_turns};
-use crate::subjects::{Subject, Subjects};
+use crate::subjects::Subjects;
 
 /// A little less than once for each turn: a wake may come just before the sleep.
 const ASLEEP: f64 = 0.95;
@@ -19,16 +19,12 @@ const ASLEEP: f64 = 0.95;
 pub fn round_trip(bench: &str, subjects: &Subjects) {
     let options = Options::read();
     let mut report = Report::new(bench, "a question and its reply, between two processes that sleep");
-    let subjects: Vec<&Box<dyn Subject>> = subjects
-        .iter()
-        .enumerate()
-        .filter_map(|(at, subject)| (at == 0 || options.wants(&subject.name())).then_some(subject))
-        .collect();
+    let subjects = options.among(subjects);
     let mut panels = Vec::new();
     for pinning in Pinning::all() {
         let exchange = Exchange { pinning, warm: 100, operations: options.operations(2000), batch: 1 };
         let scores =
-            in_turns(&options, &subjects, |subject, counted| exchange.play(&***subject, counted, |_| ()));
+            in_turns(&options, &subjects, |subject, counted| exchange.play(*subject, counted, |_| ()));
         report.case(json!({"pinning": pinning.name()}));
         let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
         for (subject, score) in subjects.iter().zip(&scores) {

@@ -76,9 +76,30 @@ pub fn asleep() -> Subjects {
     ]
 }
 
-/// waitqueue's policies: always asleep, always awake, and what one gets without asking.
+/// waitqueue's policies: always asleep, awake for as long as any reply takes, and what one gets without asking.
 #[must_use]
 pub fn policies() -> Subjects {
     let policies = [Policy::Sleep, Policy::Spin(Duration::from_secs(60)), Policy::Default];
     policies.map(|policy| Box::new(Waitqueue::new(policy, Way::Wait)) as Box<dyn Subject>).into()
+}
+
+/// For replies that come at once: bare atomics, and waitqueue's policies.
+#[must_use]
+pub fn awake() -> Subjects {
+    let mut subjects = policies();
+    subjects.insert(0, Box::new(Atomics));
+    subjects
+}
+
+/// For many lines that are named at each wait.
+#[must_use]
+pub fn many() -> Subjects {
+    let ours = Waitqueue::new(Policy::Sleep, Way::Many);
+    vec![Box::new(ours), Box::new(Waitv), Box::new(Eventfd(Look::Poll))]
+}
+
+/// For many lines on which one stays enrolled.
+#[must_use]
+pub fn enrolled() -> Subjects {
+    vec![Box::new(Waitqueue::new(Policy::Sleep, Way::Set)), Box::new(Eventfd(Look::Epoll))]
 }
