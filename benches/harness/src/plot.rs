@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::report::nanos;
+use crate::subjects::is_ours;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -90,10 +91,6 @@ fn tell(file: &Path, outcome: Outcome) {
         Ok(()) => println!("{}", file.display()),
         Err(error) => eprintln!("{}: {error}", file.display()),
     }
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with("waitqueue")
 }
 
 /// In the order of their appearance.

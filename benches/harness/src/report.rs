@@ -256,7 +256,7 @@ impl Drop for Report {
 }
 
 /// `target/bench`: a bench is in `target/release/deps`.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let myself = std::env::current_exe().expect("/proc");
     myself.ancestors().nth(3).expect("target").join("bench")
 }

@@ -11,4 +11,5 @@
 pub mod matrix;
 pub mod peers;
 pub mod scenarios;
+pub mod subjects;
 pub mod trace;

@@ -1,11 +1,13 @@
 //! What is measured: functions over a list of subjects.
 
 mod exchange;
+mod idle;
 mod mixed;
 mod roundtrip;
 mod spin;
 mod wait_any;
 
+pub use idle::{Idle, idle_waitqueue};
 pub use mixed::mixed;
 pub use roundtrip::round_trip;
 pub use spin::round_trip_spinning;

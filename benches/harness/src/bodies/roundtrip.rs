@@ -10,7 +10,7 @@ use crate::machine::Pinning;
 use crate::options::Options;
 use crate::plot::{self, Caption, Panel, Unit};
 use crate::report::{Report, Row, in_turns};
-use crate::subjects::Subjects;
+use crate::subjects::{Subjects, is_ours};
 
 /// A little less than once for each turn: a wake may come just before the sleep.
 const ASLEEP: f64 = 0.95;
@@ -26,13 +26,20 @@ pub fn round_trip(bench: &str, subjects: &Subjects) {
         let scores =
             in_turns(&options, &subjects, |subject, counted| exchange.play(*subject, counted, |_| ()));
         report.case(json!({"pinning": pinning.name()}));
+        let median = |at: &usize| scores[*at].median(|round| round.p50);
+        let others = (0..subjects.len()).filter(|at| !is_ours(&subjects[*at].name()));
+        let fastest = others.min_by(|one, other| median(one).total_cmp(&median(other)));
         let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
         for (subject, score) in subjects.iter().zip(&scores) {
             let slept = score.slept(0).min(score.slept(1)) >= ASLEEP;
             let mark = if slept { "" } else { " (awake)" };
             let name = format!("{}{mark}", subject.name());
-            let to = format!("÷ {}", subjects[0].name());
-            let ratios = vec![(to, score.to(&scores[0], |round| round.p50))];
+            let to =
+                |at: usize| (format!("÷ {}", subjects[at].name()), score.to(&scores[at], |round| round.p50));
+            let mut ratios = vec![to(0)];
+            if is_ours(&subject.name()) && fastest.is_some_and(|other| other != 0) {
+                ratios.extend(fastest.map(to));
+            }
             let more = json!({"both_slept": slept});
             panel.bars.push((name.clone(), score.at(0.5), score.at(0.99)));
             report.row(&Row { subject: name, policy: subject.policy(), score, ratios, more });

@@ -52,16 +52,21 @@ fn measure(bench: &str, subjects: &Subjects, counts: &[usize], about: &str) {
     for count in counts {
         report.case(json!({"queues": count, "pinning": Pinning::TwoCpus.name()}));
         for (at, (subject, _)) in entrants.iter().enumerate().filter(|(_, entrant)| entrant.1 == *count) {
-            let same = |other: &Entrant| other.0.name() == subject.name();
-            let fewest = entrants.iter().position(same).expect("itself");
-            let ours = entrants.iter().position(|other| other.1 == *count).expect("itself");
-            let (score, ours, fewest) = (&scores[at], &scores[ours], (&scores[fewest], entrants[fewest].1));
-            let base = subjects[0].name();
-            let ratios = vec![
-                (format!("÷ {base}"), score.to(ours, |round| round.p50)),
-                (format!("CPU ÷ {base}"), score.to(ours, |round| round.cpu(0))),
-                (format!("÷ with {}", fewest.1), score.to(fewest.0, |round| round.p50)),
-            ];
+            let score = &scores[at];
+            let fewest = entrants.iter().position(|other| other.0.name() == subject.name()).expect("itself");
+            let fewest = (&scores[fewest], entrants[fewest].1);
+            let mut ratios = vec![(format!("÷ with {}", fewest.1), score.to(fewest.0, |round| round.p50))];
+            // The first is compared with each of the others, where they can have so many.
+            for (other, theirs) in entrants.iter().zip(&scores) {
+                if subject.name() == subjects[0].name()
+                    && other.1 == *count
+                    && other.0.name() != subject.name()
+                {
+                    let name = other.0.name();
+                    ratios.push((format!("÷ {name}"), score.to(theirs, |round| round.p50)));
+                    ratios.push((format!("CPU ÷ {name}"), score.to(theirs, |round| round.cpu(0))));
+                }
+            }
             let more = json!({"waiter_cpu_ns_per_queue": per_line(score, *count, fewest)});
             report.row(&Row { subject: subject.name(), policy: subject.policy(), score, ratios, more });
         }

@@ -60,6 +60,12 @@ pub trait Post {
 /// What is compared, the first with the others.
 pub type Subjects = Vec<Box<dyn Subject>>;
 
+/// Whether a name is one of waitqueue's.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    name.starts_with("waitqueue")
+}
+
 /// waitqueue, always asleep, and what the operating system has for one line.
 #[must_use]
 pub fn asleep() -> Subjects {
