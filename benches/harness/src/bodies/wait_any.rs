@@ -18,7 +18,7 @@ use crate::stage::{Performer, Role, Tally, play};
 use crate::subjects::{Subject, Subjects};
 
 /// Told anew at every wait.
-const MANY: [usize; 7] = [2, 8, 32, 128, 512, 1024, 4096];
+pub const MANY: [usize; 7] = [2, 8, 32, 128, 512, 1024, 4096];
 /// Told once.
 const ENROLLED: [usize; 5] = [1, 10, 100, 1000, 10_000];
 
