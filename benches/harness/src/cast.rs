@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::memory::Words;
 
 /// How long what must come may take before the scenery itself is broken: nothing takes that long.
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -49,6 +49,42 @@ pub fn within(span: Duration, mut condition: impl FnMut() -> bool) -> bool {
 /// If it does not.
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
     assert!(within(LIMIT, condition), "{what}: not within {LIMIT:?}");
+}
+
+/// Sets a word of [`shared_words`] and wakes whoever waits for that.
+pub fn tell(word: &AtomicU64, value: u64) {
+    word.store(value, Release);
+    // SAFETY: the word is mapped; the call looks at nothing else.
+    unsafe { libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// Sleeps until a word has at least this value, for an actor, who ends with his director. Nobody who looks around now and
+/// then takes a processor from those who are measured.
+pub fn await_word(word: &AtomicU64, value: u64) {
+    while !word_reaches(word, value, LIMIT) {}
+}
+
+/// The same for the director: whether it has this value in time.
+#[must_use]
+pub fn word_reaches(word: &AtomicU64, value: u64, span: Duration) -> bool {
+    let start = Instant::now();
+    loop {
+        let seen = word.load(Acquire);
+        if seen >= value || start.elapsed() > span {
+            return seen >= value;
+        }
+        let pause = libc::timespec { tv_sec: 10, tv_nsec: 0 };
+        // SAFETY: the word is mapped and the timeout is ours; a return for another reason is met by the loop.
+        unsafe {
+            libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAIT, seen as u32, &raw const pause)
+        };
+    }
+}
+
+/// What a futex is: 32 bits.
+fn low_half(word: &AtomicU64) -> *const u32 {
+    let halves = word.as_ptr().cast::<u32>().cast_const();
+    halves.wrapping_add(usize::from(cfg!(target_endian = "big")))
 }
 
 /// How far an actor has come.
