@@ -260,23 +260,7 @@ impl Actor {
     ///
     /// If it ends otherwise.
     pub fn ends(&mut self) -> bool {
-        self.rest_until_gone();
         within(self.patience, || self.reap(libc::WNOHANG))
-    }
-
-    /// Sleeps, so that the director does not get in the way of what is being measured.
-    fn rest_until_gone(&self) {
-        let millis = self.patience.as_millis().try_into().unwrap_or(i32::MAX);
-        // SAFETY: our own child, not waited for if `has_ended` is false; and our own descriptor.
-        unsafe {
-            let pidfd =
-                if self.has_ended { -1 } else { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) as i32 };
-            if pidfd >= 0 {
-                let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
-                libc::poll(&raw mut poll, 1, millis);
-                libc::close(pidfd);
-            }
-        }
     }
 
     fn reap(&mut self, options: i32) -> bool {
@@ -312,4 +296,31 @@ pub fn stay() -> ! {
             abort();
         }
     }
+}
+
+/// Whether all get to their ends in time. The director sleeps meanwhile, and is in the way of nobody who is measured.
+///
+/// # Panics
+///
+/// As soon as one ends otherwise.
+pub fn all_end(actors: &mut [Actor], span: Duration) -> bool {
+    let start = Instant::now();
+    while actors.iter_mut().map(|actor| !actor.reap(libc::WNOHANG)).fold(false, |some, lives| some | lives) {
+        if start.elapsed() > span {
+            return false;
+        }
+        // SAFETY: a child of our own, if it has not ended.
+        let open = |actor: &Actor| unsafe { libc::syscall(libc::SYS_pidfd_open, actor.pid, 0) } as i32;
+        let living = actors.iter().filter(|actor| !actor.has_ended);
+        let poll = |actor| libc::pollfd { fd: open(actor), events: libc::POLLIN, revents: 0 };
+        let mut polls: Vec<libc::pollfd> = living.map(poll).collect();
+        // SAFETY: so many, of our own. (Where there are no such descriptors, this is a pause.)
+        unsafe {
+            libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 1000);
+            for poll in polls {
+                libc::close(poll.fd);
+            }
+        }
+    }
+    true
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cast::Cast;
+use crate::cast::{Cast, all_end};
 use crate::gauge::{Gauge, Usage};
 use crate::machine::{Seat, now, work};
 use crate::memory::Words;
@@ -179,15 +179,14 @@ pub fn play(counted: bool, samples: usize, roles: Vec<Role>) -> Vec<Tally> {
             });
         }));
     }
-    for (actor, name) in actors.iter_mut().zip(&names) {
-        assert!(actor.ends(), "{name} did not come to its end within {PATIENCE:?}");
-    }
+    assert!(all_end(&mut actors, PATIENCE), "{names:?} have not all come to their ends within {PATIENCE:?}");
     names.iter().enumerate().map(|(at, name)| tally(name, &words[COMMON + at * stride..][..stride])).collect()
 }
 
 fn tally(role: &'static str, words: &[AtomicU64]) -> Tally {
     let load = |which: usize| words[which].load(Acquire);
     let samples = words[HEAD..][..load(SAMPLED) as usize].iter().map(|word| word.load(Relaxed)).collect();
+    assert!(load(OPERATIONS) > 0, "{role} was killed before its end");
     let calls = load(CALLS).checked_sub(1);
     let usage = Usage { cpu: load(CPU), slept: load(SLEPT), preempted: load(PREEMPTED), calls };
     Tally { role, operations: load(OPERATIONS), elapsed: load(ELAPSED), usage, samples }
