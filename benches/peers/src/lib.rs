@@ -8,8 +8,8 @@
 //! at whether they sleep, in `/proc`. So nothing is left to chance: he goes on when things are so, not after a while.
 #![allow(clippy::missing_panics_doc)] // a stage that is broken panics, wherever that is
 
-pub mod cast;
 pub mod matrix;
 pub mod peers;
 pub mod scenarios;
+pub mod subjects;
 pub mod trace;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::cast::{Cast, Where, fork};
 use crate::peers::{Condvar, Event, Eventfd, Peer, Semaphore, Waitqueue, Waitv};
 use crate::scenarios::{self, Scenario, Verdict};
+use waitqueue_bench::cast::{Cast, Where, fork};
 
 /// How long a cell may take: every wait inside it is much shorter.
 const DEADLINE: Duration = Duration::from_secs(300);

@@ -4,9 +4,9 @@
 
 use std::sync::atomic::Ordering::*;
 
-use crate::cast::{Actor, Cast, Where, shared_words, stay, until, within};
 use crate::peers::Peer;
 use crate::trace::Traced;
+use waitqueue_bench::cast::{Actor, Cast, Where, shared_words, stay, until, within};
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub fn play<P: Peer>(scenario: Scenario, name: &str, cast: &mut Cast) -> Verdict
 }
 
 /// Takes items, after one step that says that it is there.
-fn take_all<P: Peer>(place: &P::Place) -> impl FnOnce(crate::cast::Steps) {
+fn take_all<P: Peer>(place: &P::Place) -> impl FnOnce(waitqueue_bench::cast::Steps) {
     move |steps| {
         let peer = P::open(place);
         loop {
@@ -97,7 +97,7 @@ fn take_all<P: Peer>(place: &P::Place) -> impl FnOnce(crate::cast::Steps) {
 }
 
 /// Holds the lock until it is killed: one step when it is there, one if the last owner died, and one to end with.
-fn hold<P: Peer>(place: &P::Place) -> impl FnOnce(crate::cast::Steps) {
+fn hold<P: Peer>(place: &P::Place) -> impl FnOnce(waitqueue_bench::cast::Steps) {
     move |steps| {
         let peer = P::open(place);
         steps.advance();

@@ -7,9 +7,9 @@ use raw_sync::Timeout;
 use raw_sync::events::{Event as RawEvent, EventImpl, EventInit, EventState};
 use raw_sync::locks::{LockImpl, LockInit, Mutex};
 
-use super::segment::{Name, Segment};
 use super::{KNOWS_NOBODY, Peer};
 use crate::scenarios::Scenario;
+use waitqueue_bench::segment::{Name, Segment};
 
 /// Where the mutex lies in the page; the event is at its beginning.
 const MUTEX: usize = 2048;

@@ -4,7 +4,6 @@
 mod condvar;
 mod event;
 mod eventfd;
-mod segment;
 mod semaphore;
 mod waitqueue;
 mod waitv;

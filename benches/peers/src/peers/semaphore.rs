@@ -3,9 +3,9 @@
 
 use std::cell::UnsafeCell;
 
-use super::segment::{Name, Segment};
 use super::{KNOWS_NOBODY, Peer};
 use crate::scenarios::Scenario;
+use waitqueue_bench::segment::{Name, Segment};
 
 /// An opened one.
 pub struct Semaphore(Segment);

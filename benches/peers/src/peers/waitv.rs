@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
-use super::segment::{Name, Segment};
 use super::{KNOWS_NOBODY, NO_LOCK, Peer};
 use crate::scenarios::Scenario;
+use waitqueue_bench::segment::{Name, Segment};
 
 /// An opened one.
 pub struct Waitv(Segment);

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::memory::Words;
+
 /// How long what must come may take before the scenery itself is broken: nothing takes that long.
 pub const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks.
@@ -20,12 +22,8 @@ const ACTORS: usize = 512;
 /// A page of zeroed words that this process shares with all that it will fork.
 #[must_use]
 pub fn shared_words() -> &'static [AtomicU64; ACTORS] {
-    let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-    // SAFETY: a new mapping at an address that the kernel chooses.
-    let page = unsafe { libc::mmap(std::ptr::null_mut(), ACTORS * 8, rights, flags, -1, 0) };
-    assert!(page != libc::MAP_FAILED, "mmap: {}", io::Error::last_os_error());
-    // SAFETY: as large as that, aligned to a page, zeroed, never unmapped, and used as atomics only.
-    unsafe { &*page.cast() }
+    let words: &'static Words = Box::leak(Box::new(Words::new(ACTORS)));
+    words.first_chunk().expect("that many")
 }
 
 /// Waits until `condition` is true, but not longer than `span`.
@@ -298,4 +296,31 @@ pub fn stay() -> ! {
             abort();
         }
     }
+}
+
+/// Whether all get to their ends in time. The director sleeps meanwhile, and is in the way of nobody who is measured.
+///
+/// # Panics
+///
+/// As soon as one ends otherwise.
+pub fn all_end(actors: &mut [Actor], span: Duration) -> bool {
+    let start = Instant::now();
+    while actors.iter_mut().map(|actor| !actor.reap(libc::WNOHANG)).fold(false, |some, lives| some | lives) {
+        if start.elapsed() > span {
+            return false;
+        }
+        // SAFETY: a child of our own, if it has not ended.
+        let open = |actor: &Actor| unsafe { libc::syscall(libc::SYS_pidfd_open, actor.pid, 0) } as i32;
+        let living = actors.iter().filter(|actor| !actor.has_ended);
+        let poll = |actor| libc::pollfd { fd: open(actor), events: libc::POLLIN, revents: 0 };
+        let mut polls: Vec<libc::pollfd> = living.map(poll).collect();
+        // SAFETY: so many, of our own. (Where there are no such descriptors, this is a pause.)
+        unsafe {
+            libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 1000);
+            for poll in polls {
+                libc::close(poll.fd);
+            }
+        }
+    }
+    true
 }

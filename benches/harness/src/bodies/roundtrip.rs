@@ -1,0 +1,62 @@
+//! A round trip between two processes that both sleep until it is their turn.
+//!
+//! Where each has a processor of its own, it pauses before it sends, so that the other has time to fall asleep: without
+//! that, a reply often comes while the asker is still in its call to wake, and nobody sleeps. Elsewhere who is woken does
+//! not take the processor from its waker before that sleeps; beside it stands what happens if it may. Whether they have
+//! slept shows in their context switches, and a subject of which that is not true is marked.
+
+use serde_json::json;
+
+use super::exchange::Exchange;
+use crate::machine::Pinning;
+use crate::options::Options;
+use crate::plot::{self, Caption, Panel, Unit};
+use crate::report::{Report, Row, in_turns};
+use crate::subjects::{Subjects, is_ours};
+
+/// Long enough to fall asleep, in nanoseconds.
+const PAUSE: u64 = 50_000;
+/// A little less than once for each turn: an interrupt may come in between.
+const ASLEEP: f64 = 0.98;
+
+/// Measures it; the first subject is what the others are compared with.
+pub fn round_trip(bench: &str, subjects: &Subjects) {
+    let options = Options::read();
+    let mut report = Report::new(bench, "a question and its reply, between two processes that sleep");
+    let subjects = options.among(subjects);
+    let mut panels = Vec::new();
+    for pinning in Pinning::all() {
+        let pause = if pinning == Pinning::TwoCpus { PAUSE } else { 0 };
+        let operations = options.operations(if pause > 0 { 1000 } else { 2000 });
+        let exchange = Exchange { pinning, warm: 100, operations, batch: 1, pause };
+        let scores =
+            in_turns(&options, &subjects, |subject, counted| exchange.play(*subject, counted, |_| ()));
+        report.case(json!({"pinning": pinning.name()}));
+        let median = |at: &usize| scores[*at].median(|round| round.p50);
+        let others = (0..subjects.len()).filter(|at| !is_ours(&subjects[*at].name()));
+        let fastest = others.min_by(|one, other| median(one).total_cmp(&median(other)));
+        let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
+        for (subject, score) in subjects.iter().zip(&scores) {
+            let slept = score.slept(0).min(score.slept(1)) >= ASLEEP;
+            let mark = if slept { "" } else { " (awake)" };
+            let name = format!("{}{mark}", subject.name());
+            let to =
+                |at: usize| (format!("÷ {}", subjects[at].name()), score.to(&scores[at], |round| round.p50));
+            let mut ratios = vec![to(0)];
+            if is_ours(&subject.name()) && fastest.is_some_and(|other| other != 0) {
+                ratios.extend(fastest.map(to));
+            }
+            let more = json!({"both_slept": slept});
+            panel.bars.push((name.clone(), score.at(0.5), score.at(0.99)));
+            report.row(&Row { subject: name, policy: subject.policy(), score, ratios, more });
+        }
+        panels.push(panel);
+    }
+    let caption = Caption {
+        title: "A round trip between two sleeping processes",
+        about: "median, and the bar to the slowest of a hundred; further left is better",
+        x: ("", Unit::Time),
+        y: ("", Unit::Time),
+    };
+    plot::bars(&report.picture(""), &caption, &mut panels);
+}
