@@ -51,7 +51,6 @@ const LARGE: &[(&str, &str)] = &[
     ("many", "KILLS=2 ALONE MORTALS=6 SWEEPERS=12"),
     ("many", "KILLS=2 ALONE MORTALS=12 SWEEPERS=6"),
     ("many", "KILLS=2 ITEMS=1 MORTALS=6 SWEEPERS=8"),
-    ("many", "KILLS=2 ITEMS=1 MORTALS=10 SWEEPERS=4"),
 ];
 
 /// What must not: what is left out, in which case, and the assertion that notices.
