@@ -1,0 +1,70 @@
+//! A process-shared POSIX semaphore. It knows a count only: who passes a token on may take it back himself, and a call
+//! is a post for each who waits.
+#![allow(unsafe_code)] // sem_t
+
+use std::cell::UnsafeCell;
+
+use super::{Crowd, Ground, Member};
+use crate::segment::{Name, Segment};
+use crate::subjects::slots::{SLOT, unique_name};
+
+/// One for each line.
+pub struct Semaphore;
+
+struct Made(Name);
+struct Opened(Segment);
+
+fn semaphore(segment: &Segment, line: usize) -> *mut libc::sem_t {
+    // SAFETY: valid when zero; only used by calls that are made for that.
+    unsafe { segment.at::<UnsafeCell<libc::sem_t>>(line * SLOT) }.get()
+}
+
+impl Crowd for Semaphore {
+    fn name(&self) -> String {
+        "POSIX semaphore".into()
+    }
+
+    fn create(&self, counts: &[u32], _processes: usize) -> Box<dyn Ground> {
+        let name = Segment::create_sized(&unique_name(), counts.len() * SLOT, |segment| {
+            for (line, count) in counts.iter().enumerate() {
+                // SAFETY: nobody else uses the memory yet.
+                unsafe { libc::sem_init(semaphore(segment, line), 1, *count) };
+            }
+        });
+        Box::new(Made(name))
+    }
+}
+
+impl Ground for Made {
+    fn open(&self) -> Box<dyn Member> {
+        Box::new(Opened(Segment::open(&self.0)))
+    }
+}
+
+impl Member for Opened {
+    fn put(&mut self, line: usize) {
+        // SAFETY: initialised.
+        assert_eq!(unsafe { libc::sem_post(semaphore(&self.0, line)) }, 0);
+    }
+
+    fn take(&mut self, line: usize) {
+        // SAFETY: initialised.
+        while unsafe { libc::sem_wait(semaphore(&self.0, line)) } != 0 {}
+    }
+
+    fn pass(&mut self, line: usize, _me: u32) {
+        self.put(line);
+    }
+
+    fn receive(&mut self, line: usize, _me: u32) {
+        self.take(line);
+    }
+
+    fn call(&mut self, line: usize, _round: u32, waiters: u32) {
+        (0..waiters).for_each(|_| self.put(line));
+    }
+
+    fn hear(&mut self, line: usize, _round: u32) {
+        self.take(line);
+    }
+}
