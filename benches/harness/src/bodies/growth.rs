@@ -280,7 +280,7 @@ impl Filled {
 
     /// The one that was made last.
     fn last_queue(&self, open: &Open) -> String {
-        let mut names = open.region.snapshot().objects.into_iter().map(|(name, ..)| name);
+        let mut names = open.region.snapshot().queues.into_iter().map(|queue| queue.name);
         names.rfind(|name| name.starts_with("other")).expect("there are some")
     }
 }
