@@ -4,4 +4,5 @@ use waitqueue_bench::{bodies, subjects};
 
 fn main() {
     bodies::wait_many("wait_many", &subjects::many());
+    bodies::enrol_and_leave("wait_many-enrol", &bodies::MANY);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::memory::Words;
 
 /// How long what must come may take before the scenery itself is broken: nothing takes that long.
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -49,6 +49,42 @@ pub fn within(span: Duration, mut condition: impl FnMut() -> bool) -> bool {
 /// If it does not.
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
     assert!(within(LIMIT, condition), "{what}: not within {LIMIT:?}");
+}
+
+/// Sets a word of [`shared_words`] and wakes whoever waits for that.
+pub fn tell(word: &AtomicU64, value: u64) {
+    word.store(value, Release);
+    // SAFETY: the word is mapped; the call looks at nothing else.
+    unsafe { libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// Sleeps until a word has at least this value, for an actor, who ends with his director. Nobody who looks around now and
+/// then takes a processor from those who are measured.
+pub fn await_word(word: &AtomicU64, value: u64) {
+    while !word_reaches(word, value, LIMIT) {}
+}
+
+/// The same for the director: whether it has this value in time.
+#[must_use]
+pub fn word_reaches(word: &AtomicU64, value: u64, span: Duration) -> bool {
+    let start = Instant::now();
+    loop {
+        let seen = word.load(Acquire);
+        if seen >= value || start.elapsed() > span {
+            return seen >= value;
+        }
+        let pause = libc::timespec { tv_sec: 10, tv_nsec: 0 };
+        // SAFETY: the word is mapped and the timeout is ours; a return for another reason is met by the loop.
+        unsafe {
+            libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAIT, seen as u32, &raw const pause)
+        };
+    }
+}
+
+/// What a futex is: 32 bits.
+fn low_half(word: &AtomicU64) -> *const u32 {
+    let halves = word.as_ptr().cast::<u32>().cast_const();
+    halves.wrapping_add(usize::from(cfg!(target_endian = "big")))
 }
 
 /// How far an actor has come.
@@ -224,23 +260,7 @@ impl Actor {
     ///
     /// If it ends otherwise.
     pub fn ends(&mut self) -> bool {
-        self.rest_until_gone();
         within(self.patience, || self.reap(libc::WNOHANG))
-    }
-
-    /// Sleeps, so that the director does not get in the way of what is being measured.
-    fn rest_until_gone(&self) {
-        let millis = self.patience.as_millis().try_into().unwrap_or(i32::MAX);
-        // SAFETY: our own child, not waited for if `has_ended` is false; and our own descriptor.
-        unsafe {
-            let pidfd =
-                if self.has_ended { -1 } else { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) as i32 };
-            if pidfd >= 0 {
-                let mut poll = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
-                libc::poll(&raw mut poll, 1, millis);
-                libc::close(pidfd);
-            }
-        }
     }
 
     fn reap(&mut self, options: i32) -> bool {
@@ -276,4 +296,31 @@ pub fn stay() -> ! {
             abort();
         }
     }
+}
+
+/// Whether all get to their ends in time. The director sleeps meanwhile, and is in the way of nobody who is measured.
+///
+/// # Panics
+///
+/// As soon as one ends otherwise.
+pub fn all_end(actors: &mut [Actor], span: Duration) -> bool {
+    let start = Instant::now();
+    while actors.iter_mut().map(|actor| !actor.reap(libc::WNOHANG)).fold(false, |some, lives| some | lives) {
+        if start.elapsed() > span {
+            return false;
+        }
+        // SAFETY: a child of our own, if it has not ended.
+        let open = |actor: &Actor| unsafe { libc::syscall(libc::SYS_pidfd_open, actor.pid, 0) } as i32;
+        let living = actors.iter().filter(|actor| !actor.has_ended);
+        let poll = |actor| libc::pollfd { fd: open(actor), events: libc::POLLIN, revents: 0 };
+        let mut polls: Vec<libc::pollfd> = living.map(poll).collect();
+        // SAFETY: so many, of our own. (Where there are no such descriptors, this is a pause.)
+        unsafe {
+            libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, 1000);
+            for poll in polls {
+                libc::close(poll.fd);
+            }
+        }
+    }
+    true
 }

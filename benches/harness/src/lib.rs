@@ -11,8 +11,12 @@
 //! plot       the same as pictures
 //! ```
 //!
+//! A bench is a file of three lines that gives a body its subjects: `benches/roundtrip.rs`, and with the crates
+//! `benches/peers/benches/roundtrip.rs`. What it can be told is in `options`; what it finds goes to `target/bench`.
+//!
 //! The director has one thread, and forks all processes of a play anew: nothing is left over from the play before, and
 //! where things happen to lie in memory differs from round to round.
+#![cfg(not(loom))] // under which there are no processes
 #![allow(clippy::missing_panics_doc)] // a stage that is broken panics, wherever that is
 
 pub mod bodies;

@@ -14,7 +14,7 @@ pub enum Pinning {
     OneCpu,
     /// Both on the same one, where it may: who is preempted in a wake finds the reply there, and does not sleep.
     OneCpuPreempting,
-    /// Where the kernel likes.
+    /// Where the kernel likes; also there the woken does not take the processor of its waker.
     Unpinned,
 }
 
@@ -50,7 +50,7 @@ impl Pinning {
             Pinning::OneCpu | Pinning::OneCpuPreempting => cpus.last().copied(),
             Pinning::Unpinned => None,
         };
-        Seat { cpu, is_batch: self == Pinning::OneCpu }
+        Seat { cpu, is_batch: matches!(self, Pinning::OneCpu | Pinning::Unpinned) }
     }
 }
 

@@ -119,7 +119,7 @@ fn titled<'a>(root: &Area<'a>, caption: &Caption) -> Result<Area<'a>, Box<dyn st
     root.fill(&WHITE)?;
     root.draw(&Text::new(caption.title.to_owned(), (24, 18), font(22, INK)))?;
     root.draw(&Text::new(caption.about.to_owned(), (24, 46), font(14, RGBColor(100, 105, 115))))?;
-    Ok(root.clone().margin(74, 12, 12, 24))
+    Ok(root.clone().margin(74, 12, 24, 24))
 }
 
 /// The powers of ten, with two and five times them, that a range of values contains.
@@ -147,7 +147,7 @@ fn draw_bars(file: &Path, caption: &Caption, panels: &mut [Panel]) -> Outcome {
             .iter()
             .fold((f64::MAX, 1.0_f64), |(least, most), (_, p50, p99)| (least.min(*p50), most.max(*p99)));
         let (from, to) = (least * 0.8, most * 1.25);
-        let width = (WIDTH - 60) as i32 - NAMES;
+        let width = (WIDTH - 160) as i32 - NAMES;
         let x = |value: f64| NAMES + (f64::from(width) * (value / from).ln() / (to / from).ln()) as i32;
         let bottom = top + 26 + panel.bars.len() as i32 * ROW;
         below.draw(&Text::new(panel.title.clone(), (0, top), font(16, INK)))?;
@@ -165,7 +165,11 @@ fn draw_bars(file: &Path, caption: &Caption, panels: &mut [Panel]) -> Outcome {
             below.draw(&Rectangle::new(range, colour.mix(0.35).filled()))?;
             below.draw(&Circle::new((x(*p50), middle), 6, colour.filled()))?;
             let style = anchored(12, HPos::Left, VPos::Center);
-            below.draw(&Text::new(nanos(*p50), (x(*p99) + 10, middle), style))?;
+            below.draw(&Text::new(
+                format!("{} … {}", nanos(*p50), nanos(*p99)),
+                (x(*p99) + 10, middle),
+                style,
+            ))?;
         }
         top = bottom + 46;
     }

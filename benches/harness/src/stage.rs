@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cast::Cast;
+use crate::cast::{Cast, all_end};
 use crate::gauge::{Gauge, Usage};
-use crate::machine::{Seat, now};
+use crate::machine::{Seat, now, work};
 use crate::memory::Words;
 
 /// How long a play may take before it counts as hung.
@@ -58,6 +58,7 @@ pub struct Performer<'a> {
     mine: usize,
     sampled: usize,
     started: u64,
+    paused: u64,
     gauge: Gauge,
 }
 
@@ -89,14 +90,23 @@ impl Performer<'_> {
         self.sampled += 1;
     }
 
+    /// Works for so many nanoseconds, which do not count; returns how many they were.
+    pub fn pause(&mut self, nanos: u64) -> u64 {
+        let start = now();
+        work(nanos);
+        let paused = now() - start;
+        self.paused += paused;
+        paused
+    }
+
     /// The end of what is measured: so many operations.
     pub fn end(&mut self, operations: u64) {
-        let elapsed = now() - self.started;
+        let elapsed = now() - self.started - self.paused;
         let usage = self.gauge.stop();
         let head = self.own(0..HEAD);
         head[ELAPSED].store(elapsed, Relaxed);
         head[OPERATIONS].store(operations, Relaxed);
-        head[CPU].store(usage.cpu, Relaxed);
+        head[CPU].store(usage.cpu.saturating_sub(self.paused), Relaxed);
         head[SLEPT].store(usage.slept, Relaxed);
         head[PREEMPTED].store(usage.preempted, Relaxed);
         head[CALLS].store(usage.calls.map_or(0, |calls| calls + 1), Relaxed);
@@ -157,18 +167,26 @@ pub fn play(counted: bool, samples: usize, roles: Vec<Role>) -> Vec<Tally> {
             role.seat.take();
             let gauge = Gauge::new(counted);
             let words = &words;
-            (role.body)(&mut Performer { words, stride, performers, mine, sampled: 0, started: 0, gauge });
+            (role.body)(&mut Performer {
+                words,
+                stride,
+                performers,
+                mine,
+                sampled: 0,
+                started: 0,
+                paused: 0,
+                gauge,
+            });
         }));
     }
-    for (actor, name) in actors.iter_mut().zip(&names) {
-        assert!(actor.ends(), "{name} did not come to its end within {PATIENCE:?}");
-    }
+    assert!(all_end(&mut actors, PATIENCE), "{names:?} have not all come to their ends within {PATIENCE:?}");
     names.iter().enumerate().map(|(at, name)| tally(name, &words[COMMON + at * stride..][..stride])).collect()
 }
 
 fn tally(role: &'static str, words: &[AtomicU64]) -> Tally {
     let load = |which: usize| words[which].load(Acquire);
     let samples = words[HEAD..][..load(SAMPLED) as usize].iter().map(|word| word.load(Relaxed)).collect();
+    assert!(load(ELAPSED) > 0, "{role} was killed before its end");
     let calls = load(CALLS).checked_sub(1);
     let usage = Usage { cpu: load(CPU), slept: load(SLEPT), preempted: load(PREEMPTED), calls };
     Tally { role, operations: load(OPERATIONS), elapsed: load(ELAPSED), usage, samples }

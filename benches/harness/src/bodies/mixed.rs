@@ -57,7 +57,8 @@ fn play(
     operations: u32,
     reply: impl Fn(u32) + Copy,
 ) -> Vec<Score> {
-    let exchange = Exchange { pinning: Pinning::TwoCpus, warm: OTHERS + EXCLUDED, operations, batch: 1 };
+    let exchange =
+        Exchange { pinning: Pinning::TwoCpus, warm: OTHERS + EXCLUDED, operations, batch: 1, pause: 0 };
     in_turns(options, subjects, |subject, counted| exchange.play(*subject, counted, reply))
 }
 

@@ -2,6 +2,7 @@
 
 mod attach;
 mod contended;
+mod enrol;
 mod exchange;
 mod growth;
 mod handoff;
@@ -16,6 +17,7 @@ mod wake_all;
 
 pub use attach::attach;
 pub use contended::contended;
+pub use enrol::enrol_and_leave;
 pub use growth::growth;
 pub use handoff::handoff;
 pub use idle::{Idle, idle_waitqueue};
@@ -23,5 +25,5 @@ pub use mixed::mixed;
 pub use rebuild::rebuild;
 pub use roundtrip::round_trip;
 pub use spin::round_trip_spinning;
-pub use wait_any::{wait_many, wait_set};
+pub use wait_any::{MANY, wait_many, wait_set};
 pub use wake_all::wake_all;

@@ -11,14 +11,14 @@
 #![allow(unsafe_code)] // a link is broken; clocks of other processes
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use waitqueue::{Object, Queue, QueueHead, Region, WaitOptions, WaitSet};
 
-use crate::cast::{Actor, Cast, stay, until};
+use crate::cast::{Actor, Cast, LIMIT, await_word, stay, tell, until, word_reaches};
 use crate::gauge::Usage;
 use crate::machine::{Pinning, clock, now};
 use crate::memory::Words;
@@ -61,7 +61,7 @@ pub fn rebuild(bench: &str) {
     let deaths = ((options.rounds + 1) * kills) as f64;
     for (at, score) in scores.iter().enumerate() {
         let more = json!({"cpu_of_others_ns": others.borrow()[at] as f64 / deaths});
-        tell(&mut report, regions[at].about(), score, vec![&scores[0], score], more);
+        report_on(&mut report, regions[at].about(), score, vec![&scores[0], score], more);
     }
     let beyond = scores[1].median(|round| round.p50) - scores[0].median(|round| round.p50);
     report.fact("the difference", "", json!({"rebuild_ns": beyond}));
@@ -69,11 +69,11 @@ pub fn rebuild(bench: &str) {
     let scores = in_turns(&options, &[0, 1], |at, counted| regions[*at].broken(calls, counted));
     report.case(json!({"what": "a broken link"}));
     for (at, score) in scores.iter().enumerate() {
-        tell(&mut report, regions[at].about(), score, vec![&scores[0], score], json!({}));
+        report_on(&mut report, regions[at].about(), score, vec![&scores[0], score], json!({}));
     }
 }
 
-fn tell(report: &mut Report, subject: String, score: &Score, pair: Vec<&Score>, more: serde_json::Value) {
+fn report_on(report: &mut Report, subject: String, score: &Score, pair: Vec<&Score>, more: Value) {
     let ratios = vec![("÷ the small region".into(), pair[1].to(pair[0], |round| round.p50))];
     report.row(&Row { subject, policy: "sleep", score, ratios, more: more.clone() });
     println!("      {more}");
@@ -166,11 +166,11 @@ impl Filled {
         open.enrol_and_leave();
         step();
         for round in 1.. {
-            rest_until(&self.words[ROUND], round);
+            await_word(&self.words[ROUND], round);
             step();
             open.enrol_and_leave();
             self.words[STAMP].store(now(), Release);
-            self.words[DONE].store(round, Release);
+            tell(&self.words[DONE], round);
         }
     }
 
@@ -214,11 +214,12 @@ impl Filled {
         words[ENTER].store(1, Release);
         let lock = words[HEAD].load(Acquire) as usize;
         assert!(traced.step_until_set(lock).expect("ptrace"), "it never takes the lock");
-        let round = words[ROUND].fetch_add(1, AcqRel) + 1;
+        let round = words[ROUND].load(Acquire) + 1;
+        tell(&words[ROUND], round);
         until("the survivor waits", || survivor.steps() > round && survivor.is_asleep());
         let start = now();
         victim.shoot();
-        until("the survivor goes on", || words[DONE].load(Acquire) == round);
+        assert!(word_reaches(&words[DONE], round, LIMIT), "the survivor goes on");
         victim.kill();
         words[STAMP].load(Acquire) - start
     }
@@ -253,12 +254,6 @@ impl Drop for Filled {
     fn drop(&mut self) {
         (self.filler, self.survivor) = (None, None);
         Region::unlink(&self.name).expect("it was created");
-    }
-}
-
-fn rest_until(word: &AtomicU64, value: u64) {
-    while word.load(Acquire) < value {
-        sleep(Duration::from_micros(200));
     }
 }
 

@@ -21,10 +21,10 @@ pub fn round_trip_spinning(bench: &str, subjects: &Subjects) {
     let subjects = options.among(subjects);
     let pinning = Pinning::TwoCpus;
     let scores = in_turns(&options, &subjects, |subject, counted| {
-        // (Those that sleep take a hundred times as long.)
-        let operations = if subject.policy() == "sleep" { 1600 } else { 64_000 };
+        // (Those that sleep take a hundred times as long, and one may.)
+        let operations = if subject.policy() == "spin" { 64_000 } else { 3200 };
         let operations = options.operations(operations).next_multiple_of(BATCH);
-        Exchange { pinning, warm: 200, operations, batch: BATCH }.play(*subject, counted, |_| ())
+        Exchange { pinning, warm: 200, operations, batch: BATCH, pause: 0 }.play(*subject, counted, |_| ())
     });
     report.case(json!({"pinning": pinning.name()}));
     let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };

@@ -3,13 +3,12 @@
 //! The waker begins when all others have been seen asleep in `/proc`. They are on all processors in turn, his own
 //! included. The two times are measured in plays of their own, which otherwise do the same.
 
-use std::sync::atomic::{AtomicU64, Ordering::*};
-use std::thread::sleep;
-use std::time::Duration;
+use std::sync::atomic::Ordering::*;
 
 use serde_json::json;
 
 use super::many::{Sleepers, among, merged, order};
+use crate::cast::{await_word, tell};
 use crate::crowds::{Crowd, Crowds};
 use crate::machine::{Pinning, now};
 use crate::memory::Words;
@@ -94,7 +93,7 @@ impl Entrant<'_> {
             me.ready();
             let sleepers = Sleepers::of(me, 1..1 + waiters);
             for round in 1..=WARM + operations {
-                rest_until(&words[HEARD], waiters as u64 * u64::from(round - 1));
+                await_word(&words[HEARD], waiters as u64 * u64::from(round - 1));
                 sleepers.until_asleep();
                 if round == WARM + 1 {
                     me.begin();
@@ -102,7 +101,7 @@ impl Entrant<'_> {
                 let start = now();
                 member.call(0, round, waiters as u32);
                 let free = now();
-                rest_until(&words[HEARD], waiters as u64 * u64::from(round));
+                await_word(&words[HEARD], waiters as u64 * u64::from(round));
                 if round > WARM {
                     let end = if until == Until::LastRuns { words[LAST].load(Acquire) } else { free };
                     me.sample(end - start);
@@ -118,7 +117,11 @@ impl Entrant<'_> {
                 for round in 1..=WARM + operations {
                     member.hear(0, round);
                     words[LAST].fetch_max(now(), AcqRel);
-                    words[HEARD].fetch_add(1, AcqRel);
+                    // The last one says so: who waits for it sleeps until then.
+                    let heard = words[HEARD].fetch_add(1, AcqRel) + 1;
+                    if heard == waiters as u64 * u64::from(round) {
+                        tell(&words[HEARD], heard);
+                    }
                 }
                 me.end(u64::from(WARM + operations));
             };
@@ -126,12 +129,5 @@ impl Entrant<'_> {
         };
         let roles = std::iter::once(waker).chain((1..=waiters).map(waiter)).collect();
         merged(play(counted, operations as usize, roles))
-    }
-}
-
-/// Sleeps meanwhile, so as not to be in the way of those it waits for.
-fn rest_until(word: &AtomicU64, value: u64) {
-    while word.load(Acquire) < value {
-        sleep(Duration::from_micros(50));
     }
 }

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
-use waitqueue_bench::cast::{Actor, Cast, shared_words, stay, until};
+use waitqueue_bench::cast::{Actor, Cast, LIMIT, await_word, shared_words, stay, tell, until, word_reaches};
 use waitqueue_bench::trace::Traced;
 use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
 
@@ -98,7 +98,7 @@ impl Troupe {
             let peer = Waitqueue::open(place);
             steps.advance();
             for round in 1.. {
-                rest_until(words.wake, round);
+                await_word(words.wake, round);
                 peer.put();
             }
         });
@@ -132,21 +132,21 @@ impl Troupe {
         });
         victim.until(1);
         let traced = self.bring_into_place(&mut victim);
-        words.round.store(round, Release);
+        tell(words.round, round);
         until("the survivor waits", || self.survivor.steps() > round && self.survivor.is_asleep());
         if kind == Kind::Busy {
             words.go.store(1, Release);
             until("all are busy", || words.busy.load(Acquire) == THREADS);
         }
         if job == Job::HandOn {
-            words.wake.store(round, Release);
+            tell(words.wake, round);
             until("the victim is chosen", || traced.as_ref().is_some_and(Traced::is_held));
         }
         // Not always at the same place in the survivor's sleep.
         sleep(Duration::from_millis(2 + round * 7919 % 40));
         let start = now();
         victim.shoot();
-        until("the survivor goes on", || words.done.load(Acquire) == round);
+        assert!(word_reaches(words.done, round, LIMIT), "the survivor does not go on");
         victim.kill();
         words.stamp.load(Acquire) - start
     }
@@ -174,7 +174,7 @@ impl Troupe {
 fn survive(peer: &Waitqueue, job: Job, words: Words, step: &dyn Fn()) {
     step();
     for round in 1.. {
-        rest_until(words.round, round);
+        await_word(words.round, round);
         step();
         match job {
             Job::HandOn => {
@@ -197,7 +197,7 @@ fn survive(peer: &Waitqueue, job: Job, words: Words, step: &dyn Fn()) {
 fn survive_mutex(peer: &Condvar, words: Words, step: &dyn Fn()) {
     step();
     for round in 1.. {
-        rest_until(words.round, round);
+        await_word(words.round, round);
         step();
         peer.locked(|died| {
             assert!(died);
@@ -208,7 +208,7 @@ fn survive_mutex(peer: &Condvar, words: Words, step: &dyn Fn()) {
 
 fn has_gone_on(words: Words, round: u64) {
     words.stamp.store(now(), Release);
-    words.done.store(round, Release);
+    tell(words.done, round);
 }
 
 /// A victim's life: a step when it is ready.
@@ -232,12 +232,6 @@ fn suffer(peer: &Waitqueue, job: Job, kind: Kind, words: Words, step: &dyn Fn())
             step();
             stay()
         }),
-    }
-}
-
-fn rest_until(word: &AtomicU64, value: u64) {
-    while word.load(Acquire) < value {
-        sleep(Duration::from_micros(200));
     }
 }
 

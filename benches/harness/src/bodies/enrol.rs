@@ -1,0 +1,56 @@
+//! Enrolling on many queues and leaving them again, with nobody else there: `wait_many` with a deadline that has passed
+//! does just that, and evaluates each condition two or three times.
+
+use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::time::Duration;
+
+use serde_json::json;
+use waitqueue::{Queue, Region, Source, WaitOptions, wait_many};
+
+use crate::machine::{Pinning, now};
+use crate::options::Options;
+use crate::report::{Report, Row, in_turns};
+use crate::stage::{Performer, Role, play};
+
+/// Measures it, for so many queues each.
+pub fn enrol_and_leave(bench: &str, counts: &[usize]) {
+    let options = Options::read();
+    let mut report = Report::new(bench, "enrolling on all of so many queues, and leaving them");
+    let scores = in_turns(&options, counts, |count, counted| {
+        let operations = options.operations((100_000 / *count as u32).clamp(20, 2000));
+        let body = |me: &mut Performer| enrol(me, *count, operations);
+        let role = Role::new("waiter", Pinning::TwoCpus.seat(0), body);
+        play(counted, operations as usize, vec![role])
+    });
+    for (count, score) in counts.iter().zip(&scores) {
+        report.case(json!({"queues": count}));
+        let per_queue = score.at(0.5) / *count as f64;
+        let more = json!({"ns_per_queue": per_queue});
+        let subject = "waitqueue, wait_many".to_owned();
+        report.row(&Row { subject, policy: "sleep", score, ratios: Vec::new(), more });
+        println!("  {per_queue:.1} ns for each queue");
+    }
+}
+
+fn enrol(me: &mut Performer, count: usize, operations: u32) {
+    let capacity = count as u64;
+    let builder = Region::builder().entries(capacity + 64).objects(capacity + 1).memory(capacity * 64);
+    let region = builder.create_memfd("bench").expect("a region");
+    let queue = |at: usize| region.queue(&at.to_string()).expect("a queue");
+    let queues: Vec<Queue> = (0..count).map(queue).collect();
+    let never = AtomicU32::new(0);
+    let mut conditions: Vec<_> = queues.iter().map(|_| || never.load(Acquire) != 0).collect();
+    let mut sources: Vec<_> =
+        queues.iter().zip(&mut conditions).map(|(queue, condition)| Source::new(queue, condition)).collect();
+    let passed = WaitOptions::new().timeout(Duration::from_nanos(1));
+    let mut once = || wait_many(&mut sources, &passed).expect_err("the deadline has passed");
+    me.ready();
+    (0..5).for_each(|_| drop(once()));
+    me.begin();
+    for _ in 0..operations {
+        let start = now();
+        drop(once());
+        me.sample(now() - start);
+    }
+    me.end(u64::from(operations));
+}
