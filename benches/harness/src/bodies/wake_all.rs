@@ -109,13 +109,13 @@ impl Entrant<'_> {
             }
             me.end(u64::from(operations));
         });
-        let waiter = |seat| {
+        let waiter = |nth: usize| {
             let body = move |me: &mut Performer| {
                 let mut member = ground.open();
                 me.ready();
                 me.begin();
                 for round in 1..=WARM + operations {
-                    member.hear(0, round);
+                    member.hear(0, round, nth);
                     words[LAST].fetch_max(now(), AcqRel);
                     // The last one says so: who waits for it sleeps until then.
                     let heard = words[HEARD].fetch_add(1, AcqRel) + 1;
@@ -125,9 +125,9 @@ impl Entrant<'_> {
                 }
                 me.end(u64::from(WARM + operations));
             };
-            Role::new("waiters", Pinning::TwoCpus.seat(seat), body)
+            Role::new("waiters", Pinning::TwoCpus.seat(nth + 1), body)
         };
-        let roles = std::iter::once(waker).chain((1..=waiters).map(waiter)).collect();
+        let roles = std::iter::once(waker).chain((0..waiters).map(waiter)).collect();
         merged(play(counted, operations as usize, roles))
     }
 }

@@ -112,7 +112,7 @@ impl Member for Opened {
         self.change(line, true, |now| *now = round);
     }
 
-    fn hear(&mut self, line: usize, round: u32) {
+    fn hear(&mut self, line: usize, round: u32, _nth: usize) {
         self.wait(line, |now| now >= round, |_| ());
     }
 }

@@ -91,7 +91,7 @@ impl Member for Opened {
         self.wake(line, i32::MAX);
     }
 
-    fn hear(&mut self, line: usize, round: u32) {
+    fn hear(&mut self, line: usize, round: u32, _nth: usize) {
         self.wait(line, |now| (now >= round).then_some(now));
     }
 }

@@ -55,8 +55,8 @@ pub trait Member {
     /// Begins a round, for which so many wait.
     fn call(&mut self, line: usize, round: u32, waiters: u32);
 
-    /// Waits until the round has begun.
-    fn hear(&mut self, line: usize, round: u32);
+    /// Waits until the round has begun, as the nth of those who do.
+    fn hear(&mut self, line: usize, round: u32, nth: usize);
 
     /// What the primitive itself has counted.
     fn counts(&self, _line: usize) -> Option<Counts> {

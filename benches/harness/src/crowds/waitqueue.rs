@@ -122,7 +122,7 @@ impl Member for Opened {
         self.wake(line);
     }
 
-    fn hear(&mut self, line: usize, round: u32) {
+    fn hear(&mut self, line: usize, round: u32, _nth: usize) {
         let number = self.number(line);
         let has_begun = || number.load(Acquire) >= round;
         self.queues[line].wait_event_with(&self.plain, has_begun).expect("wait");
