@@ -156,9 +156,9 @@ pub fn growth(bench: &str) {
     }
 }
 
-/// Those that are sampled in batches are too short for the clock.
+/// Of those that are sampled in batches, which are too short for the clock, the processor time.
 fn time_of(call: Call, score: &Score) -> f64 {
-    score.median(|round| if call.batch() == 1 { round.p50 } else { round.mean() })
+    score.median(|round| if call.batch() == 1 { round.p50 } else { round.cpu(0) })
 }
 
 /// A region with those who fill it; they end with it.
