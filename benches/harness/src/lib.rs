@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! subjects   ways in which processes wake each other, behind one trait: `Subject`, `Place`, `Post`
+//! crowds     the same for many processes on one line: `Crowd`, `Ground`, `Member`
 //! bodies     what is measured: a function over a list of subjects, for the benches of this crate and those of others
 //! stage      one play: forked processes that are pinned, begin together, and say what it took them
+//! trace      a process is kept from running at an exact place
 //! gauge      what a process used: processor time, context switches, system calls
 //! report     rounds in turns, ratios round by round, the table, and the lines of JSON
 //! plot       the same as pictures
@@ -19,6 +21,7 @@
 
 pub mod bodies;
 pub mod cast;
+pub mod crowds;
 pub mod gauge;
 pub mod machine;
 pub mod memory;
@@ -28,3 +31,4 @@ pub mod report;
 pub mod segment;
 pub mod stage;
 pub mod subjects;
+pub mod trace;

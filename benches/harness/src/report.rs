@@ -241,6 +241,16 @@ impl Report {
         writeln!(self.lines, "{line}").expect("a line");
     }
 
+    /// What was not measured round by round, about the present case: a size, an order of growth.
+    pub fn fact(&mut self, subject: &str, policy: &str, more: Value) {
+        println!("  {subject:<28} {more}");
+        let line = json!({
+            "bench": self.bench, "subject": subject, "policy": policy, "case": self.case, "more": more,
+            "machine": self.machine,
+        });
+        writeln!(self.lines, "{line}").expect("a line");
+    }
+
     /// Where a picture of this bench goes.
     #[must_use]
     pub fn picture(&self, name: &str) -> PathBuf {

@@ -6,21 +6,19 @@
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
-use std::thread::sleep;
 use std::time::Duration;
 
-use crate::cast::{Cast, all_end};
+use crate::cast::{Cast, all_end, await_word, tell};
 use crate::gauge::{Gauge, Usage};
 use crate::machine::{Seat, now, work};
 use crate::memory::Words;
 
 /// How long a play may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks for the others.
-const PAUSE: Duration = Duration::from_micros(100);
 
 /// Words of a performer, before his samples.
-const READY: usize = 0;
+/// In the first one's: how many are ready.
+const ARRIVED: usize = 0;
 const OPERATIONS: usize = 1;
 const ELAPSED: usize = 2;
 const CPU: usize = 3;
@@ -69,10 +67,12 @@ impl Performer<'_> {
         // (So that no page of samples is touched for the first time while it is being measured.)
         mine.iter().step_by(64).for_each(|word| word.store(0, Relaxed));
         self.own(0..HEAD)[PID].store(u64::from(std::process::id()), Relaxed);
-        self.own(0..HEAD)[READY].store(1, Release);
-        while (0..self.performers).any(|other| self.of(other, READY).load(Acquire) == 0) {
-            sleep(PAUSE);
+        let arrived = self.of(0, ARRIVED);
+        // (Who is waited for is not kept from running by those who look whether he has come.)
+        if arrived.fetch_add(1, AcqRel) + 1 == self.performers as u64 {
+            tell(arrived, self.performers as u64);
         }
+        await_word(arrived, self.performers as u64);
     }
 
     /// From here on it is measured.
@@ -186,7 +186,7 @@ pub fn play(counted: bool, samples: usize, roles: Vec<Role>) -> Vec<Tally> {
 fn tally(role: &'static str, words: &[AtomicU64]) -> Tally {
     let load = |which: usize| words[which].load(Acquire);
     let samples = words[HEAD..][..load(SAMPLED) as usize].iter().map(|word| word.load(Relaxed)).collect();
-    assert!(load(OPERATIONS) > 0, "{role} was killed before its end");
+    assert!(load(ELAPSED) > 0, "{role} was killed before its end");
     let calls = load(CALLS).checked_sub(1);
     let usage = Usage { cpu: load(CPU), slept: load(SLEPT), preempted: load(PREEMPTED), calls };
     Tally { role, operations: load(OPERATIONS), elapsed: load(ELAPSED), usage, samples }

@@ -12,4 +12,3 @@ pub mod matrix;
 pub mod peers;
 pub mod scenarios;
 pub mod subjects;
-pub mod trace;

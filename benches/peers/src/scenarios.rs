@@ -5,8 +5,8 @@
 use std::sync::atomic::Ordering::*;
 
 use crate::peers::Peer;
-use crate::trace::Traced;
 use waitqueue_bench::cast::{Actor, Cast, Where, shared_words, stay, until, within};
+use waitqueue_bench::trace::Traced;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

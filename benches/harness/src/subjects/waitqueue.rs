@@ -22,7 +22,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    fn options(self) -> WaitOptions<'static> {
+    pub(crate) fn options(self) -> WaitOptions<'static> {
         match self {
             Policy::Sleep => WaitOptions::new().spin(Duration::ZERO),
             Policy::Spin(budget) => WaitOptions::new().spin(budget),

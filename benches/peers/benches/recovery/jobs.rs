@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
 use waitqueue_bench::cast::{Actor, Cast, LIMIT, await_word, shared_words, stay, tell, until, word_reaches};
+use waitqueue_bench::trace::Traced;
 use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
-use waitqueue_peers::trace::Traced;
 
 use crate::victim::{Kind, THREADS};
 

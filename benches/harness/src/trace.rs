@@ -7,7 +7,7 @@
 use std::io;
 use std::ptr;
 
-use waitqueue_bench::cast::{Actor, until};
+use crate::cast::{Actor, until};
 
 /// A traced process. It is killed, never let go.
 pub struct Traced {
