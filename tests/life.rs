@@ -294,6 +294,9 @@ fn dumper(args: &[String]) {
     let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: plain numbers; without the right to it there is no core.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const all) };
+    // A shell that starts the tests in the background has SIGQUIT ignored, which is inherited.
+    // SAFETY: this process has no handler of its own.
+    unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
     let much = vec![1_u8; 64 << 20];
     let world = engaged(&args[0]);
     say("ready");
