@@ -1,5 +1,4 @@
 //! The jobs: a survivor and a waker who stay, and a victim for each kill.
-#![allow(unsafe_code)] // the clock
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -8,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
 use waitqueue_bench::cast::{Actor, Cast, LIMIT, await_word, shared_words, stay, tell, until, word_reaches};
+use waitqueue_bench::machine::{Seat, now};
 use waitqueue_bench::trace::Traced;
 use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
 
@@ -69,6 +69,8 @@ enum Place {
 /// Those who play one job.
 pub(crate) struct Troupe {
     job: Job,
+    /// Where victims run.
+    seat: Seat,
     words: Words,
     survivor: Actor,
     _waker: Actor,
@@ -77,7 +79,7 @@ pub(crate) struct Troupe {
 }
 
 impl Troupe {
-    pub(crate) fn start(job: Job) -> Troupe {
+    pub(crate) fn start(job: Job, seat: Seat) -> Troupe {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
         let name = format!("/waitqueue-bench-{}-{now:x}", std::process::id());
         let place = match job {
@@ -105,7 +107,7 @@ impl Troupe {
         if job != Job::Mutex {
             waker.until(1);
         }
-        Troupe { job, words, survivor, _waker: waker, place }
+        Troupe { job, seat, words, survivor, _waker: waker, place }
     }
 
     /// One victim; how many nanoseconds until the survivor went on.
@@ -116,6 +118,7 @@ impl Troupe {
         }
         let mut cast = Cast::new(Duration::from_secs(60));
         let mut victim = cast.start(|steps| {
+            self.seat.take();
             match &self.place {
                 Place::Region(place) => {
                     suffer(&Waitqueue::open(place), job, kind, words, &|| steps.advance())
@@ -233,12 +236,4 @@ fn suffer(peer: &Waitqueue, job: Job, kind: Kind, words: Words, step: &dyn Fn())
             stay()
         }),
     }
-}
-
-/// `CLOCK_MONOTONIC`, which all processes here see alike.
-fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: fills in our own.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -10,6 +10,9 @@
 //! The last is what the others are compared with, within one run, kill by kill in turns: absolute times depend on the
 //! machine. The victims are small, or have touched 1 GiB, or have 64 threads that never rest. One line of JSON for
 //! each goes to `target/bench/recovery.json`.
+//!
+//! A survivor that the kernel puts behind the dying process, on the same processor, waits until that is preempted, some
+//! milliseconds, whatever woke it. With `--apart` victims have a processor of their own, and everybody else another.
 
 mod jobs;
 mod victim;
@@ -24,12 +27,16 @@ use serde_json::json;
 
 use jobs::{Job, Troupe};
 use victim::Kind;
+use waitqueue_bench::machine::{Pinning, Seat};
 
 #[derive(Parser)]
 struct Arguments {
     /// How many victims of each kind are killed in each job.
     #[arg(long, default_value_t = 200)]
     kills: u64,
+    /// Victims on one processor, all others on another.
+    #[arg(long)]
+    apart: bool,
     /// Only jobs and victims with this in "job, victim".
     #[arg(long, default_value = "")]
     only: String,
@@ -43,6 +50,11 @@ fn main() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("target").join("bench");
     fs::create_dir_all(&folder).expect("target/bench");
     let mut lines = fs::File::create(folder.join("recovery.json")).expect("target/bench/recovery.json");
+    let (others, victims) = match arguments.apart {
+        true => (Pinning::TwoCpus.seat(0), Pinning::TwoCpus.seat(1)),
+        false => (Seat::default(), Seat::default()),
+    };
+    others.take();
     println!("load at the beginning: {}", load());
     println!(
         "{:<10} {:<8} {:>9} {:>9} {:>9}   p50 and p99 ÷ mutex",
@@ -55,7 +67,7 @@ fn main() {
         };
         let jobs: Vec<Job> = Job::ALL.into_iter().filter(is_wanted).collect();
         if jobs.len() > 1 {
-            let times = measure(kind, &jobs, arguments.kills);
+            let times = measure(kind, &jobs, victims, arguments.kills);
             let mutex = times.last().expect("the mutex");
             for (job, times) in jobs.iter().zip(&times) {
                 writeln!(lines, "{}", report(kind, *job, times, mutex)).expect("a line");
@@ -66,8 +78,8 @@ fn main() {
 }
 
 /// Kills so many for each job, in turns; returns the times of each.
-fn measure(kind: Kind, jobs: &[Job], kills: u64) -> Vec<Histogram<u64>> {
-    let mut troupes: Vec<Troupe> = jobs.iter().map(|job| Troupe::start(*job)).collect();
+fn measure(kind: Kind, jobs: &[Job], seat: Seat, kills: u64) -> Vec<Histogram<u64>> {
+    let mut troupes: Vec<Troupe> = jobs.iter().map(|job| Troupe::start(*job, seat)).collect();
     let mut times = vec![Histogram::new(3).expect("three digits"); jobs.len()];
     for round in 1..=kills {
         for (troupe, times) in troupes.iter_mut().zip(&mut times) {
