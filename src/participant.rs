@@ -287,16 +287,16 @@ impl Member {
 
     /// Tries again to leave queues; true if some are left.
     fn settle_lingering(&self, thread: &Thread) -> bool {
-        // Not under its lock: a thread that has something to add must not wait for a queue's. And one by one: should this
-        // bell be killed alone in between, the next finds what is left.
+        // Not under its lock: a thread that has something to add must not wait for a queue's. And one by one, each off the
+        // list before it is free for our other threads' waits: this bell may be killed alone, and the next finds the rest.
         let lingering = self.lingering.list().clone();
         for entries in lingering {
             if entries.iter().all(|index| leave(thread, *index).is_ok()) {
+                self.lingering.list().retain(|other| *other != entries);
                 for index in &entries {
                     let owner = &self.space.entries()[*index as usize].owner;
                     let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
                 }
-                self.lingering.list().retain(|other| *other != entries);
             }
         }
         !self.lingering.list().is_empty()

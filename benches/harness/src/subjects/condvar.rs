@@ -10,19 +10,39 @@ use crate::segment::Segment;
 /// One of both for each line.
 pub struct Condvar;
 
+/// What lies in a line's slot.
 #[repr(C)]
-struct Shared {
-    mutex: UnsafeCell<libc::pthread_mutex_t>,
-    condition: UnsafeCell<libc::pthread_cond_t>,
-    value: UnsafeCell<u32>,
+pub(crate) struct Shared {
+    pub(crate) mutex: UnsafeCell<libc::pthread_mutex_t>,
+    pub(crate) condition: UnsafeCell<libc::pthread_cond_t>,
+    pub(crate) value: UnsafeCell<u32>,
+}
+
+impl Shared {
+    pub(crate) fn at(segment: &Segment, line: usize) -> &Shared {
+        const { assert!(size_of::<Shared>() <= SLOT) };
+        // SAFETY: valid when zero; the first two are for several processes, the third is used with the mutex held.
+        unsafe { segment.at(line * SLOT) }
+    }
+
+    /// Makes it usable, for one whom nobody shares it with yet.
+    pub(crate) fn prepare(&self, value: u32) {
+        // SAFETY: zero is a value of the attributes; nobody else uses the memory yet.
+        unsafe {
+            let mut attributes = std::mem::zeroed();
+            libc::pthread_mutexattr_init(&raw mut attributes);
+            libc::pthread_mutexattr_setpshared(&raw mut attributes, libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_mutex_init(self.mutex.get(), &raw const attributes);
+            let mut attributes = std::mem::zeroed();
+            libc::pthread_condattr_init(&raw mut attributes);
+            libc::pthread_condattr_setpshared(&raw mut attributes, libc::PTHREAD_PROCESS_SHARED);
+            libc::pthread_cond_init(self.condition.get(), &raw const attributes);
+            *self.value.get() = value;
+        }
+    }
 }
 
 struct Opened(Segment, usize);
-
-fn shared(segment: &Segment, offset: usize) -> &Shared {
-    // SAFETY: valid when zero; the first two are for several processes, the third is used with the mutex held.
-    unsafe { segment.at(offset) }
-}
 
 impl Subject for Condvar {
     fn name(&self) -> String {
@@ -30,28 +50,14 @@ impl Subject for Condvar {
     }
 
     fn create(&self, lines: usize) -> Box<dyn Place> {
-        const { assert!(size_of::<Shared>() <= SLOT) };
-        let prepare = |segment: &Segment, offset| {
-            let shared = shared(segment, offset);
-            // SAFETY: zero is a value of the attributes; nobody else uses the memory yet.
-            unsafe {
-                let mut attributes = std::mem::zeroed();
-                libc::pthread_mutexattr_init(&raw mut attributes);
-                libc::pthread_mutexattr_setpshared(&raw mut attributes, libc::PTHREAD_PROCESS_SHARED);
-                libc::pthread_mutex_init(shared.mutex.get(), &raw const attributes);
-                let mut attributes = std::mem::zeroed();
-                libc::pthread_condattr_init(&raw mut attributes);
-                libc::pthread_condattr_setpshared(&raw mut attributes, libc::PTHREAD_PROCESS_SHARED);
-                libc::pthread_cond_init(shared.condition.get(), &raw const attributes);
-            }
-        };
+        let prepare = |segment: &Segment, line| Shared::at(segment, line).prepare(0);
         Slots::create(lines, prepare, |segment, inbox| Box::new(Opened(segment, inbox.start)))
     }
 }
 
 impl Post for Opened {
     fn send(&mut self, line: usize, value: u32) {
-        let shared = shared(&self.0, line * SLOT);
+        let shared = Shared::at(&self.0, line);
         // SAFETY: initialised; the value is written with the mutex held.
         unsafe {
             libc::pthread_mutex_lock(shared.mutex.get());
@@ -62,7 +68,7 @@ impl Post for Opened {
     }
 
     fn receive(&mut self) -> (usize, u32) {
-        let shared = shared(&self.0, self.1 * SLOT);
+        let shared = Shared::at(&self.0, self.1);
         // SAFETY: initialised; the value is used with the mutex held, which it is also when the wait returns.
         unsafe {
             libc::pthread_mutex_lock(shared.mutex.get());

@@ -71,15 +71,22 @@ impl Post for One {
 
 /// The kernel's `struct futex_waitv`.
 #[repr(C)]
-struct Waiter {
+pub struct Waiter {
     value: u64,
     address: u64,
     flags: u32,
     reserved: u32,
 }
 
-/// A word of 32 bits, shared.
-const SIZE_U32: u32 = 2;
+impl Waiter {
+    /// For a word that has to be zero.
+    #[must_use]
+    pub fn for_change_of(word: &AtomicU32) -> Waiter {
+        /// A word of 32 bits, shared.
+        const SIZE_U32: u32 = 2;
+        Waiter { value: 0, address: word.as_ptr().addr() as u64, flags: SIZE_U32, reserved: 0 }
+    }
+}
 
 struct Many {
     words: Words,
@@ -102,13 +109,7 @@ impl Subject for Waitv {
             |_, _| {},
             |segment, inbox| {
                 let words = Words(segment);
-                let waiter = |line| Waiter {
-                    value: 0,
-                    address: words.word(line).as_ptr().addr() as u64,
-                    flags: SIZE_U32,
-                    reserved: 0,
-                };
-                let waiters = inbox.clone().map(waiter).collect();
+                let waiters = inbox.clone().map(|line| Waiter::for_change_of(words.word(line))).collect();
                 Box::new(Many { words, inbox, waiters })
             },
         )

@@ -4,7 +4,7 @@
 //! its inbox: the value is what every receive is checked by.
 
 mod atomics;
-mod condvar;
+pub(crate) mod condvar;
 mod eventfd;
 mod futex;
 mod semaphore;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use atomics::Atomics;
 pub use condvar::Condvar;
 pub use eventfd::{Eventfd, Look};
-pub use futex::{Futex, Waitv};
+pub use futex::{Futex, Waiter, Waitv};
 pub use semaphore::Semaphore;
 pub use stream::{Kind, Stream};
 pub use waitqueue::{Policy, Waitqueue, Way};

@@ -19,9 +19,9 @@ struct Shared {
 
 struct Opened(Segment, usize);
 
-fn shared(segment: &Segment, offset: usize) -> &Shared {
+fn shared(segment: &Segment, line: usize) -> &Shared {
     // SAFETY: valid when zero; the semaphore is only used by calls that are made for that.
-    unsafe { segment.at(offset) }
+    unsafe { segment.at(line * SLOT) }
 }
 
 impl Subject for Semaphore {
@@ -30,9 +30,9 @@ impl Subject for Semaphore {
     }
 
     fn create(&self, lines: usize) -> Box<dyn Place> {
-        let prepare = |segment: &Segment, offset| {
+        let prepare = |segment: &Segment, line| {
             // SAFETY: nobody else uses the memory yet.
-            unsafe { libc::sem_init(shared(segment, offset).semaphore.get(), 1, 0) };
+            unsafe { libc::sem_init(shared(segment, line).semaphore.get(), 1, 0) };
         };
         Slots::create(lines, prepare, |segment, inbox| Box::new(Opened(segment, inbox.start)))
     }
@@ -40,14 +40,14 @@ impl Subject for Semaphore {
 
 impl Post for Opened {
     fn send(&mut self, line: usize, value: u32) {
-        let shared = shared(&self.0, line * SLOT);
+        let shared = shared(&self.0, line);
         shared.value.store(value, Release);
         // SAFETY: initialised.
         assert_eq!(unsafe { libc::sem_post(shared.semaphore.get()) }, 0);
     }
 
     fn receive(&mut self) -> (usize, u32) {
-        let shared = shared(&self.0, self.1 * SLOT);
+        let shared = shared(&self.0, self.1);
         // SAFETY: initialised.
         while unsafe { libc::sem_wait(shared.semaphore.get()) } != 0 {}
         (self.1, shared.value.load(Acquire))

@@ -17,7 +17,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Makes a segment with so many slots, prepared by `prepare`.
+    /// Makes a segment with so many slots, each prepared by `prepare`, which is told its line.
     #[must_use]
     pub fn create(
         lines: usize,
@@ -25,7 +25,7 @@ impl Slots {
         open: fn(Segment, Range<usize>) -> Box<dyn Post>,
     ) -> Box<dyn Place> {
         let name = Segment::create_sized(&unique_name(), lines * SLOT, |segment| {
-            (0..lines).for_each(|line| prepare(segment, line * SLOT));
+            (0..lines).for_each(|line| prepare(segment, line));
         });
         Box::new(Slots { name, open })
     }

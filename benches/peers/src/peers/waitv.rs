@@ -6,21 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 use super::{KNOWS_NOBODY, NO_LOCK, Peer};
 use crate::scenarios::Scenario;
 use waitqueue_bench::segment::{Name, Segment};
+use waitqueue_bench::subjects::Waiter;
 
 /// An opened one.
 pub struct Waitv(Segment);
-
-/// The kernel's `struct futex_waitv`.
-#[repr(C)]
-struct Waiter {
-    value: u64,
-    address: u64,
-    flags: u32,
-    reserved: u32,
-}
-
-/// A word of 32 bits, shared.
-const SIZE_U32: u32 = 2;
 
 impl Waitv {
     fn items(&self) -> &AtomicU32 {
@@ -50,8 +39,7 @@ impl Peer for Waitv {
 
     fn take(&self) {
         while self.items().fetch_update(AcqRel, Acquire, |items| items.checked_sub(1)).is_err() {
-            let address = self.items().as_ptr().addr() as u64;
-            let waiter = Waiter { value: 0, address, flags: SIZE_U32, reserved: 0 };
+            let waiter = Waiter::for_change_of(self.items());
             let forever = std::ptr::null::<libc::timespec>();
             // SAFETY: one waiter, whose word stays mapped. Whatever it returns, the count decides.
             unsafe { libc::syscall(libc::SYS_futex_waitv, &raw const waiter, 1, 0, forever, 0) };
