@@ -13,8 +13,8 @@ use crate::atomic::{Guarded32, Ordering::*};
 use crate::crash::crash_point;
 use crate::error::{Error, Label, Result};
 use crate::layout::{LAYOUT, MAGIC, VERSION};
+use crate::member::Settings;
 use crate::offset::{Capacity, Places, Space, header_of};
-use crate::participant::Settings;
 use crate::region::Region;
 use crate::snapshot::Snapshot;
 use crate::sys::clock::wall_clock;
@@ -73,7 +73,7 @@ impl Default for RegionBuilder {
             owners: Vec::new(),
             groups: Vec::new(),
             replace_dead: false,
-            settings: Settings { tick: Some(Duration::from_secs(1)), patience: Duration::from_secs(10) },
+            settings: Settings::default(),
         }
     }
 }
@@ -148,7 +148,8 @@ impl RegionBuilder {
 
     /// About how often a sleeping wait looks around without having been woken, default 1 s; `None` never. No promise
     /// rests on it but in the presence of a hostile peer. A condition that only the tick finds true is reported some
-    /// 5 ms later, in which a wake may still come; otherwise it is counted as a rescue.
+    /// 5 ms later, in which a wake may still come; otherwise it is counted as a rescue. Where others than this user may have
+    /// the region open, who could move a sleeper where no wake finds it, each sleep has a timer; elsewhere the bell ticks.
     #[must_use]
     pub fn tick(mut self, tick: Option<Duration>) -> Self {
         self.settings.tick = tick;
@@ -159,6 +160,13 @@ impl RegionBuilder {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
+        self
+    }
+
+    /// How long waits spin that do not [say](crate::WaitOptions::spin) so themselves. Without this it is learned.
+    #[must_use]
+    pub fn spin(mut self, budget: Duration) -> Self {
+        self.settings.spin = Some(budget);
         self
     }
 

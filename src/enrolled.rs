@@ -14,7 +14,7 @@ use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of};
 use crate::error::Result;
 use crate::head::{self, Enrolment, Refusal};
-use crate::layout::{CLOSED, Entry, QueueHead};
+use crate::layout::{CLOSED, Entry, LAST, QueueHead};
 use crate::sys::clock::wall_clock;
 use crate::thread::Thread;
 
@@ -26,41 +26,119 @@ pub(crate) struct Spot {
     pub(crate) enrolment: Enrolment,
 }
 
+/// An entry on a queue.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    index: u32,
+    queue: u64,
+    /// How many wakes the queue had seen by then.
+    wakes: u64,
+}
+
+/// The places of a wait, of which one needs no allocation.
+enum Places {
+    One(Place),
+    Many(Vec<Place>),
+}
+
+impl std::ops::Deref for Places {
+    type Target = [Place];
+    #[inline]
+    fn deref(&self) -> &[Place] {
+        match self {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Many(places) => places,
+        }
+    }
+}
+
 pub(crate) struct Enrolled {
     thread: Rc<Thread>,
     lead: u32,
-    /// Entry and queue of each spot.
-    spots: Vec<(u32, u64)>,
+    /// One for each spot.
+    places: Places,
     /// A set: the lead is on no queue, and waits that end leave the entries where they are.
-    pub(crate) stays: bool,
+    stays: bool,
 }
 
 impl Enrolled {
-    /// Takes a lead. A wait with nothing to evaluate is `asleep`, and so claimable, from the start.
-    pub(crate) fn new(thread: &Rc<Thread>, asleep: bool, stays: bool) -> Result<Enrolled> {
+    /// Enrols on one queue. A wait with nothing to evaluate is `asleep`, and so claimable, from the start.
+    pub(crate) fn on_one(
+        thread: &Rc<Thread>,
+        spot: Spot,
+        label: &str,
+        asleep: bool,
+    ) -> Result<Result<Enrolled, Refusal>> {
         let lead = thread.take_entry()?;
-        let enrolled = Enrolled { thread: thread.clone(), lead, spots: Vec::new(), stays };
-        enrolled.entry(lead).lead.store(lead, Relaxed);
-        enrolled.word().start(asleep);
-        Ok(enrolled)
+        begin(thread, lead, label, asleep);
+        let outcome = head::lock(thread, spot.queue).map(|mut head| {
+            head.enrol(lead, spot.enrolment).map(|()| Place {
+                index: lead,
+                queue: spot.queue,
+                wakes: head.wakes(),
+            })
+        });
+        match outcome {
+            Ok(Ok(place)) => {
+                let places = Places::One(place);
+                Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
+            }
+            refused => {
+                WaiterWord(&thread.space().entries()[lead as usize].word).finish();
+                thread.give_entry(lead);
+                refused.map(|refused| refused.map(|_| unreachable!("it was refused")))
+            }
+        }
     }
 
-    /// Enrols an entry on one queue more; on refusal or error nothing has changed.
+    /// Takes a lead, for as many queues as are added: that of a set (`stays`) is on none of them.
+    pub(crate) fn on_many(thread: &Rc<Thread>, count: usize, label: &str, stays: bool) -> Result<Enrolled> {
+        let lead = thread.take_entry()?;
+        begin(thread, lead, label, false);
+        let places = Places::Many(Vec::with_capacity(count));
+        Ok(Enrolled { thread: thread.clone(), lead, places, stays })
+    }
+
+    /// Enrols an entry on one queue more; on refusal or error nothing has changed. The label is that of a set's member.
     pub(crate) fn add(&mut self, spot: Spot, label: &str) -> Result<Result<(), Refusal>> {
-        let is_lead = !self.stays && self.spots.is_empty();
+        let is_lead = !self.stays && self.places.is_empty();
         let index = if is_lead { self.lead } else { self.thread.take_entry()? };
         let entry = self.entry(index);
         entry.lead.store(self.lead, Relaxed);
-        entry.record.store(self.thread.locker().record(), Relaxed);
-        entry.since.store(wall_clock(), Relaxed);
-        entry.label.store(label);
-        let outcome = head::lock(&self.thread, spot.queue).map(|mut head| head.enrol(index, spot.enrolment));
-        if let Ok(Ok(())) = outcome {
-            self.spots.push((index, spot.queue));
-        } else if !is_lead {
-            self.thread.give_entry(index);
+        if self.stays {
+            describe(&self.thread, entry, label);
+            entry.place.store(self.places.len() as u32, Relaxed);
+            entry.ready_next.store(0, Relaxed);
         }
-        outcome
+        let outcome = head::lock(&self.thread, spot.queue).map(|mut head| {
+            head.enrol(index, spot.enrolment).map(|()| Place {
+                index,
+                queue: spot.queue,
+                wakes: head.wakes(),
+            })
+        });
+        match outcome {
+            Ok(Ok(place)) => {
+                self.many().push(place);
+                Ok(Ok(()))
+            }
+            refused => {
+                if !is_lead {
+                    self.thread.give_entry(index);
+                }
+                refused.map(|refused| refused.map(drop))
+            }
+        }
+    }
+
+    fn many(&mut self) -> &mut Vec<Place> {
+        if let Places::One(place) = self.places {
+            self.places = Places::Many(vec![place]);
+        }
+        match &mut self.places {
+            Places::Many(places) => places,
+            Places::One(_) => unreachable!("made many above"),
+        }
     }
 
     pub(crate) fn thread(&self) -> &Rc<Thread> {
@@ -84,24 +162,22 @@ impl Enrolled {
     }
 
     pub(crate) fn head_of(&self, at: usize) -> Option<&QueueHead> {
-        self.spots.get(at).and_then(|(_, queue)| self.head(*queue))
+        self.places.get(at).and_then(|place| self.head(place.queue))
     }
 
-    /// How many wakes the queues have seen in all.
-    pub(crate) fn wakes(&self) -> u64 {
-        let wakes =
-            self.spots.iter().filter_map(|(_, queue)| self.head(*queue)).map(|head| head.wakes.load(Relaxed));
-        wakes.fold(0, u64::wrapping_add)
+    /// Whether a spot's queue has seen a wake since it was enrolled.
+    pub(crate) fn saw_wake(&self, at: usize) -> bool {
+        self.head_of(at).is_none_or(|head| head.wakes.load(Relaxed) != self.places[at].wakes)
     }
 
     /// How often wakes met the entry of a spot.
     pub(crate) fn fired(&self, at: usize) -> u32 {
-        self.entry(self.spots[at].0).fired.load(Acquire)
+        self.entry(self.places[at].index).fired.load(Acquire)
     }
 
     /// The same, starting anew.
     pub(crate) fn take_fired(&self, at: usize) -> u32 {
-        let fired = &self.entry(self.spots[at].0).fired;
+        let fired = &self.entry(self.places[at].index).fired;
         let seen = fired.load(Acquire);
         fired.fetch_sub(seen, Relaxed);
         seen
@@ -109,44 +185,87 @@ impl Enrolled {
 
     /// The first spot whose queue was closed.
     pub(crate) fn closed(&self) -> Option<usize> {
-        self.spots.iter().position(|(index, queue)| {
-            let closed = self.head(*queue).is_none_or(|head| head.flags.load(Acquire) & CLOSED != 0);
-            closed || self.entry(*index).queue.load(Acquire) != *queue
+        self.places.iter().position(|place| {
+            let closed = self.head(place.queue).is_none_or(|head| head.flags.load(Acquire) & CLOSED != 0);
+            closed || self.entry(place.index).queue.load(Acquire) != place.queue
         })
     }
 
-    /// Whether every entry still belongs to us; if not, we were taken for dead, with a certificate, or are a forked
-    /// child inside its parent's wait.
+    /// Whether the lead, and so all that was not taken off with a certificate, still belongs to us; if not, we were taken
+    /// for dead, or are a forked child inside its parent's wait.
     pub(crate) fn is_ours(&self) -> bool {
-        let me = self.thread.participant();
-        let ours = |index: u32| self.entry(index).owner.load(Acquire) == me;
-        !self.thread.locker().is_forked()
-            && ours(self.lead)
-            && self.spots.iter().all(|(index, _)| ours(*index))
+        !self.thread.locker().is_forked() && self.owns(self.lead)
+    }
+
+    fn owns(&self, index: u32) -> bool {
+        self.entry(index).owner.load(Acquire) == self.thread.participant()
+    }
+
+    /// Which members of a set wakes have met since this was last asked: `met` is told the place of each. False if that
+    /// cannot be said, because somebody died while he noted one, or a peer has written what is not true.
+    ///
+    /// To be called before fence A, since a waker who finds a member noted does not note it again.
+    pub(crate) fn take_ready(&self, mut met: impl FnMut(usize)) -> bool {
+        let mut next = self.entry(self.lead).ready.swap(0, AcqRel);
+        for _ in 0..=self.places.len() {
+            if next == 0 {
+                return true;
+            }
+            let Some(at) = self.place_of(next.wrapping_sub(1)) else {
+                return false;
+            };
+            met(at);
+            next = match self.entry(self.places[at].index).ready_next.swap(0, Relaxed) {
+                LAST => 0,
+                0 => return false,
+                next => next,
+            };
+        }
+        false
+    }
+
+    /// The same where every member will be looked at anyway.
+    pub(crate) fn forget_ready(&self) {
+        self.entry(self.lead).ready.swap(0, AcqRel);
+        self.places.iter().for_each(|place| self.entry(place.index).ready_next.store(0, Relaxed));
+    }
+
+    /// Makes the next wait of a set look everywhere.
+    pub(crate) fn look_everywhere(&self) {
+        if self.is_ours() {
+            self.word().look_everywhere();
+        }
+    }
+
+    /// Where in a set an entry is.
+    fn place_of(&self, index: u32) -> Option<usize> {
+        let entry = self.thread.space().entries().get(index as usize)?;
+        let at = entry.place.load(Relaxed) as usize;
+        self.places.get(at).is_some_and(|place| place.index == index).then_some(at)
     }
 
     /// Leaves every queue but one that holds a claim: whoever cleans up after a death has to find that.
     pub(crate) fn leave_unclaimed(&self) {
         let claim = claim_of(self.word().load());
-        for (index, queue) in self.spots.iter().filter(|(index, _)| claim != Some(*index)) {
+        for place in self.places.iter().filter(|place| claim != Some(place.index)) {
             // A lock that is stuck is met again, and dealt with, when the rest is left.
-            if let Ok(mut head) = head::lock(&self.thread, *queue) {
-                head.leave(*index);
+            if let Ok(mut head) = head::lock(&self.thread, place.queue) {
+                head.leave(place.index);
             }
         }
     }
 
     /// A set's wait has ended: a claim that the spot that fired answers is used up, any other is passed on.
     pub(crate) fn settle(&self, fired: Option<usize>) -> Result<()> {
-        if !self.is_ours() {
-            return Ok(());
-        }
         let Some(claim) = claim_of(self.word().load()) else {
             return Ok(());
         };
-        match self.spots.iter().find(|(index, _)| *index == claim) {
-            Some((_, queue)) if !self.answers(fired, claim) => {
-                head::lock(&self.thread, *queue)?.pass_on(claim)
+        if !self.is_ours() {
+            return Ok(());
+        }
+        match self.place_of(claim) {
+            Some(at) if !self.answers(fired, claim) => {
+                head::lock(&self.thread, self.places[at].queue)?.pass_on(claim);
             }
             _ => self.word().release(claim),
         }
@@ -155,38 +274,42 @@ impl Enrolled {
 
     /// Whether the spot that fired is one that the wake, which claimed this wait through `claim`, was for.
     fn answers(&self, fired: Option<usize>, claim: u32) -> bool {
-        let Some((index, queue)) = fired.map(|at| self.spots[at]) else {
+        let Some(place) = fired.map(|at| self.places[at]) else {
             return mutant("claim of a leaver not passed on");
         };
-        let (entry, claimed) = (self.entry(index), self.entry(claim));
+        let (entry, claimed) = (self.entry(place.index), self.entry(claim));
         let meets = |mask: &Guarded32, wake: &Guarded32| mask.load(Relaxed) & wake.load(Relaxed) != 0;
         mutant("sibling claim not passed on")
-            || claimed.queue.load(Relaxed) == queue
+            || claimed.queue.load(Relaxed) == place.queue
                 && meets(&entry.key, &claimed.claim_key)
                 && meets(&entry.class, &claimed.claim_class)
     }
 
     /// Leaves one queue, passing on a claim that is held through it, unless that is answered.
-    fn leave(&self, at: usize, fired: Option<usize>) -> Result<()> {
-        let (index, queue) = self.spots[at];
-        let mut head = head::lock(&self.thread, queue)?;
-        if !self.answers(fired, index) {
-            head.pass_on(index);
+    fn leave(&self, place: Place, fired: Option<usize>) -> Result<()> {
+        let mut head = head::lock(&self.thread, place.queue)?;
+        if self.owns(place.index) {
+            if claim_of(self.word().load()) == Some(place.index) && !self.answers(fired, place.index) {
+                head.pass_on(place.index);
+            }
+            head.leave(place.index);
         }
-        head.leave(index);
         Ok(())
     }
 
-    /// Takes one spot out of a set.
-    pub(crate) fn remove(&mut self, at: usize) -> Result<()> {
-        if !self.is_ours() {
-            self.spots.remove(at);
-            return Ok(());
+    /// Leaves one queue of a set. The entry must not be used elsewhere before it is forgotten, by [`Enrolled::remove`], who
+    /// has seen that it is not among the ready.
+    pub(crate) fn leave_one(&self, at: usize) -> Result<()> {
+        if self.is_ours() { self.leave(self.places[at], None) } else { Ok(()) }
+    }
+
+    /// Forgets a spot of a set that was left; the last takes its place.
+    pub(crate) fn remove(&mut self, at: usize) {
+        let gone = self.many().swap_remove(at);
+        if let Some(moved) = self.places.get(at) {
+            self.entry(moved.index).place.store(at as u32, Relaxed);
         }
-        self.leave(at, None)?;
-        let (index, _) = self.spots.remove(at);
-        self.thread.give_entry(index);
-        Ok(())
+        self.thread.give_entry(gone.index);
     }
 
     /// The wait is over: `fired` says which spot's condition was true.
@@ -195,24 +318,21 @@ impl Enrolled {
     }
 
     fn leave_all(&mut self, fired: Option<usize>) {
-        let mut entries = vec![self.lead];
-        entries.extend(self.spots.iter().map(|(index, _)| *index).filter(|index| *index != self.lead));
         let ours = self.is_ours();
         let mut left = true;
-        for at in 0..self.spots.len() {
-            left &= !ours || self.leave(at, fired).is_ok();
+        for place in self.places.iter() {
+            left &= !ours || self.leave(*place, fired).is_ok();
         }
-        self.spots.clear();
+        let others = || self.places.iter().map(|place| place.index).filter(|index| *index != self.lead);
         if !ours {
             // Given away with our slot: nothing here is ours to change.
         } else if left {
             crash_point!("finish: left all queues");
             self.word().finish();
-            for index in entries {
-                self.thread.give_entry(index);
-            }
+            others().for_each(|index| self.thread.give_entry(index));
+            self.thread.give_entry(self.lead);
         } else {
-            self.thread.linger(entries);
+            self.thread.linger(std::iter::once(self.lead).chain(others()).collect());
         }
         self.lead = NONE;
     }
@@ -227,4 +347,20 @@ impl Drop for Enrolled {
             self.leave_all(None);
         }
     }
+}
+
+/// Makes an entry the lead of a wait that is on no queue yet.
+fn begin(thread: &Thread, lead: u32, label: &str, asleep: bool) {
+    let entry = &thread.space().entries()[lead as usize];
+    entry.lead.store(lead, Relaxed);
+    entry.ready.store(0, Relaxed);
+    describe(thread, entry, label);
+    WaiterWord(&entry.word).start(asleep);
+}
+
+/// What a snapshot shows of a wait.
+fn describe(thread: &Thread, entry: &Entry, label: &str) {
+    entry.record.store(thread.locker().record(), Relaxed);
+    entry.since.store(wall_clock(), Relaxed);
+    entry.label.store(label);
 }

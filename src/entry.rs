@@ -3,7 +3,7 @@
 //! ```text
 //!             enrol                    evaluated false
 //!   IDLE ──────────────► OPEN ───────────────────────────► ASLEEP ──────┐
-//!    ▲                    ▲  ▲        (no LOOK, no GONE)     │          │ a waker claims it
+//!    ▲                    ▲  ▲        (no bit is set)        │          │ a waker claims it
 //!    │ finish             │  └───────────────────────────────┘          │ through entry e
 //!    └────────────────────┤             woke, or timed out              ▼
 //!                         └──────────── claim given back ──────────── HELD(e)
@@ -19,7 +19,7 @@
 //!    OPEN, which nobody has to end.)
 //! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
 //!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
-//!    before an evaluation, never after.
+//!    before an evaluation, never after. So it is with WIDE and TICK, which say where to look, and whose word it is.
 //! 4. A claim is made only of ASLEEP, and kept while its owner evaluates. If the evaluation is false, somebody else
 //!    took what the wake announced, and the claim ends. If it was true through another queue, or the waiter leaves,
 //!    the claim is passed on. So each exclusive wake meets one evaluation that began after it, or is passed on.
@@ -33,7 +33,7 @@
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::mutant;
-use crate::layout::{ASLEEP, CLAIM_SHIFT, GONE, HELD, IDLE, LOOK, OPEN, STATE};
+use crate::layout::{ASLEEP, CLAIM_SHIFT, GONE, HELD, IDLE, LOOK, OPEN, STATE, STICKY, TICK, WIDE};
 
 /// A lead entry's word.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ impl<'a> WaiterWord<'a> {
     /// The owner begins an evaluation; returns what the word was, with the bits it clears.
     pub(crate) fn open(self) -> u32 {
         self.update(|word| {
-            let claim = if word & STATE == HELD { word & !(LOOK | GONE) } else { OPEN };
+            let claim = if word & STATE == HELD { word & !STICKY } else { OPEN };
             Some(claim)
         })
         .unwrap_or_else(|word| word)
@@ -78,7 +78,7 @@ impl<'a> WaiterWord<'a> {
             self.0.store(ASLEEP, Relaxed);
             return true;
         }
-        self.update(|word| (word & (LOOK | GONE) == 0).then_some(ASLEEP)).is_ok()
+        self.update(|word| (word & STICKY == 0).then_some(ASLEEP)).is_ok()
     }
 
     /// The owner is awake: not to be claimed, but with all that others have set.
@@ -88,7 +88,7 @@ impl<'a> WaiterWord<'a> {
 
     /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable.
     pub(crate) fn sleep_on(self) {
-        self.0.fetch_and(!LOOK, AcqRel);
+        self.0.fetch_and(!(LOOK | WIDE | TICK), AcqRel);
     }
 
     /// A waker meets an exclusive waiter through `entry`, whose head it has locked: claims it if it is asleep, or else
@@ -100,7 +100,7 @@ impl<'a> WaiterWord<'a> {
                 word & STATE == ASLEEP || mutant("claim of an evaluating waiter") && word & STATE == OPEN;
             if claimable && word & GONE == 0 {
                 prepare();
-                Some(held(entry) | word & LOOK)
+                Some(held(entry) | word & (STICKY & !GONE))
             } else {
                 Some(if mutant("no look for the awake") { word } else { word | LOOK })
             }
@@ -110,7 +110,7 @@ impl<'a> WaiterWord<'a> {
 
     /// Gives a claim back, if it is still the one made through `entry`.
     pub(crate) fn release(self, entry: u32) {
-        let _ = self.update(|word| (claim_of(word) == Some(entry)).then_some(OPEN | word & (LOOK | GONE)));
+        let _ = self.update(|word| (claim_of(word) == Some(entry)).then_some(OPEN | word & STICKY));
     }
 
     /// Tells the owner to look again; returns what the word was. If by that he [may sleep](may_sleep), the caller must
@@ -119,9 +119,21 @@ impl<'a> WaiterWord<'a> {
         self.0.fetch_or(LOOK, AcqRel)
     }
 
+    /// The same, at everything that it waits for.
+    pub(crate) fn look_everywhere(self) -> u32 {
+        let wide = if mutant("ring without wide") { 0 } else { WIDE };
+        self.0.fetch_or(LOOK | wide, AcqRel)
+    }
+
+    /// The tick of the owner's process: to look everywhere, if it sleeps and nobody has told it to look. True if it has to
+    /// be woken.
+    pub(crate) fn tick(self) -> bool {
+        self.0.compare_exchange(ASLEEP, ASLEEP | LOOK | WIDE | TICK, AcqRel, Relaxed).is_ok()
+    }
+
     /// Marks the owner as believed dead; returns what the word was.
     pub(crate) fn gone(self) -> u32 {
-        self.0.fetch_or(GONE | LOOK, AcqRel)
+        self.0.fetch_or(GONE | LOOK | WIDE, AcqRel)
     }
 
     /// The owner has left all queues.

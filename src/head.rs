@@ -5,7 +5,7 @@
 //! ```text
 //! enrol     order, flags, key… · waiting + 1 · queue := head (from here it is a member) · links
 //! leave     queue := 0 (from here it is none) · links · waiting − 1
-//! wake      marks and claims in order of the list · unlock · then one FUTEX_WAKE for each marked lead
+//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead
 //! pass on   a wake for the next · then the claim is cleared
 //! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
@@ -18,22 +18,27 @@
 //! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
 //!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
 //!    evaluated before the change and commit after we have passed.
-//! 5. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
+//! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. Who dies
+//!    in between, or between the two stores of a note, is followed by the ring, which tells to look everywhere.
+//! 6. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
 use std::time::Duration;
 
-use crate::atomic::{Ordering::*, fence};
+use crate::atomic::{Guarded64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
-use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, PERSISTENT, PRIORITY, QueueHead};
+use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead};
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
+use crate::sys::process;
 use crate::thread::{Inside, Thread};
 
 /// The place for a region's own lock in `holding`.
 pub(crate) const REGION_LOCK: usize = 0;
+/// How often others may be quicker to note a member of the same set.
+const RACES: u32 = 1000;
 /// A wake without a limit.
 pub(crate) const ALL: u32 = u32::MAX;
 
@@ -87,16 +92,22 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 }
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
+#[inline]
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
 }
 
 /// The same, with another patience than the thread's own.
+#[inline]
 pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
+    #[cold]
+    fn misplaced(thread: &Thread, value: u64) -> Error {
+        Error::Damaged { region: thread.space().label().clone(), what: "offset of a queue", at: 0, value }
+    }
     let space = thread.space();
-    let damaged =
-        || Error::Damaged { region: space.label().clone(), what: "offset of a queue", at: 0, value: offset };
-    let head = space.head(offset).ok_or_else(damaged)?;
+    let Some(head) = space.head(offset) else {
+        return Err(misplaced(thread, offset));
+    };
     let inside = thread.begin()?;
     let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, patience)?;
     let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
@@ -119,6 +130,11 @@ impl LockedHead<'_> {
     /// Whether the entry is a member of this head.
     pub(crate) fn has(&self, index: u32) -> bool {
         self.list.entries.get(index as usize).is_some_and(|entry| entry.queue.load(Relaxed) == self.list.at)
+    }
+
+    /// How many wakes it has seen.
+    pub(crate) fn wakes(&self) -> u64 {
+        self.head().wakes.load(Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -207,8 +223,9 @@ impl LockedHead<'_> {
             }
         }
         let head = self.head();
-        head.wakes.fetch_add(1, Relaxed);
-        head.claims.fetch_add(u64::from(woken.exclusive), Relaxed);
+        count(&head.wakes, 1);
+        count(&head.claims, u64::from(woken.exclusive));
+        head.processor.store(process::processor(), Relaxed);
         woken
     }
 
@@ -222,8 +239,12 @@ impl LockedHead<'_> {
             return;
         };
         let flags = entry.flags.load(Relaxed);
-        // Before the mark or the claim, so that whoever is woken by it finds it counted.
+        // Before the mark or the claim, so that whoever is woken by it finds it counted, and noted.
         entry.fired.fetch_add(1, Release);
+        let is_noted = mutant("member not noted") || flags & PERSISTENT == 0 || self.note_ready(index, lead);
+        if !is_noted {
+            word.look_everywhere();
+        }
         if flags & EXCLUSIVE == 0 {
             let before = word.look();
             crash_point!("wake: non-exclusive marked");
@@ -249,6 +270,26 @@ impl LockedHead<'_> {
             // Also of one who is believed dead: if he is not, whoever believes it may not have come to wake him.
             self.wake_later(lead, before);
         }
+    }
+
+    /// Notes for the owner of a set which member a wake has met; false if a peer does not let us.
+    fn note_ready(&self, index: u32, lead: u32) -> bool {
+        let (entry, ready) = (self.entry(index), &self.entry(lead).ready);
+        // ORDERING: between fence B and this read, or the owner's clearing of it and his fence A, one sees the other: if he
+        // has yet to clear it, he has yet to evaluate.
+        if entry.ready_next.load(Relaxed) != 0 {
+            return true;
+        }
+        let mut first = ready.load(Relaxed);
+        for _ in 0..RACES {
+            entry.ready_next.store(if first == 0 { LAST } else { first }, Relaxed);
+            crash_point!("wake: member about to be noted");
+            match ready.compare_exchange(first, index + 1, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => first = now,
+            }
+        }
+        false
     }
 
     /// A persistent entry that was chosen goes to the tail, so that it does not win for ever.
@@ -281,7 +322,7 @@ impl LockedHead<'_> {
         if let Some((_, word)) = self.lead_of(index) {
             word.release(index);
         }
-        self.head().hand_ons.fetch_add(1, Relaxed);
+        count(&self.head().hand_ons, 1);
     }
 
     /// The first law of the list that does not hold.
@@ -309,7 +350,7 @@ impl LockedHead<'_> {
             if let Some((lead, word)) = self.lead_of(index)
                 && !mutant("close without look")
             {
-                let before = word.look();
+                let before = word.look_everywhere();
                 self.wake_later(lead, before);
             }
         }
@@ -325,7 +366,7 @@ impl LockedHead<'_> {
         if self.is_closed() {
             self.expel();
         }
-        self.head().recoveries.fetch_add(1, Relaxed);
+        self.count_recovery();
         crash_point!("repair: done");
     }
 
@@ -339,8 +380,13 @@ impl LockedHead<'_> {
     fn mend(&mut self, outcome: Result<(), Broken>) {
         if outcome.is_err() {
             self.rebuild();
-            self.head().recoveries.fetch_add(1, Relaxed);
+            self.count_recovery();
         }
+    }
+
+    fn count_recovery(&self) {
+        let recoveries = &self.head().recoveries;
+        recoveries.store(recoveries.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
@@ -359,16 +405,24 @@ impl LockedHead<'_> {
     }
 
     fn next_order(&self, flags: u32) -> u64 {
-        rank_and_ticket(flags, self.head().tickets.fetch_add(1, Relaxed))
+        let ticket = self.head().tickets.load(Relaxed);
+        self.head().tickets.store(ticket.wrapping_add(1), Relaxed);
+        rank_and_ticket(flags, ticket)
     }
 }
 
 impl Drop for LockedHead<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
         self.inside.wake(self.list.entries);
     }
+}
+
+/// Counts what happened on a queue, for whoever has its lock.
+fn count(counter: &Guarded64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 /// The place of a new entry: priority first, then non-exclusive newest first, then exclusive oldest first.

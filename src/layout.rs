@@ -20,15 +20,16 @@
 //! Lock word: `WAITERS`(31) `generation`(30…16) `record + 1`(15…0). Owner bits 0: free, whatever `WAITERS` says.
 //! `WAITERS` may be set without a sleeper; it may not be clear while somebody sleeps.
 //!
-//! Waiter word: `entry + 1`(31…8) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is used.
-//! `LOOK` and `GONE` may be set without a reason at any time by anybody; only the owner clears them.
+//! Waiter word: `entry + 1`(31…8) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
+//! used. The four bits may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
+//! only the owner clears them.
 
 use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
 
 /// The first eight bytes of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"waitque\0");
 /// Raised whenever the meaning of any byte changes.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Where the tables start.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// The tables, and objects that hold heads, start at multiples of this.
@@ -48,6 +49,13 @@ pub(crate) const HELD: u32 = 3;
 pub(crate) const LOOK: u32 = 1 << 2;
 /// Not to be claimed: the owner is believed dead, or has given up and could not leave yet.
 pub(crate) const GONE: u32 = 1 << 3;
+/// Beside `LOOK`: at everything. At every member of a set, not only at those that wakes have met; at whether a queue was
+/// closed.
+pub(crate) const WIDE: u32 = 1 << 4;
+/// Beside `LOOK`: it is the tick's.
+pub(crate) const TICK: u32 = 1 << 5;
+/// What keeps a waiter from falling asleep.
+pub(crate) const STICKY: u32 = LOOK | GONE | WIDE | TICK;
 /// How far the claiming entry's index plus one is shifted.
 pub(crate) const CLAIM_SHIFT: u32 = 8;
 
@@ -65,6 +73,9 @@ pub(crate) const EXCLUSIVE: u32 = 1;
 pub(crate) const PRIORITY: u32 = 2;
 /// [`Entry::flags`]: stays enrolled between waits, so it moves to the tail when it is claimed.
 pub(crate) const PERSISTENT: u32 = 4;
+
+/// [`Entry::ready_next`]: no other behind it.
+pub(crate) const LAST: u32 = u32::MAX;
 
 /// [`Slot::state`], lower half.
 pub(crate) const FREE: u32 = 0;
@@ -165,8 +176,9 @@ pub(crate) struct Record {
 
 /// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
 /// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`; `fired` is
-/// raised under it and lowered by the owner without it, by read-modify-write. The rest belongs to the owner and rests
-/// while `queue` is not 0.
+/// raised and `ready_next` set under it, and lowered and cleared by the owner without it; the lead's `ready` grows under
+/// the lock of any member's head, and is emptied by the owner, by read-modify-write. The rest belongs to the owner and
+/// rests while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct Entry {
@@ -195,8 +207,14 @@ pub(crate) struct Entry {
     pub(crate) since: Guarded64,
     /// The thread's record, for display.
     pub(crate) record: Guarded32,
-    pub(crate) reserved: Guarded32,
-    pub(crate) label: Text<6>,
+    /// A set's member: where in the set it is. A hint, checked before it is used.
+    pub(crate) place: Guarded32,
+    /// A set's lead: the members that wakes have met since it last looked, the newest first; index plus one.
+    pub(crate) ready: AtomicU32,
+    /// A set's member: the next of them, or `LAST`; 0 while it is not among them.
+    pub(crate) ready_next: AtomicU32,
+    pub(crate) reserved: Guarded64,
+    pub(crate) label: Text<4>,
 }
 
 /// One named object. `state` is stored last, under the directory lock, and never changes again.
@@ -236,7 +254,9 @@ pub struct QueueHead {
     pub(crate) wakes: Guarded64,
     pub(crate) claims: Guarded64,
     pub(crate) hand_ons: Guarded64,
-    pub(crate) recoveries: Guarded64,
+    pub(crate) recoveries: Guarded32,
+    /// Where the last waker ran: a hint for who thinks of spinning.
+    pub(crate) processor: Guarded32,
 }
 
 /// A robust lock in shared memory: 16 bytes, of which all zero is free.
@@ -257,6 +277,9 @@ impl<const N: usize> Text<N> {
 
     /// Writes `text`, cut to what fits at a character's boundary.
     pub(crate) fn store(&self, text: &str) {
+        if text.is_empty() {
+            return self.0[0].store(0, Relaxed);
+        }
         let mut end = text.len().min(Self::BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -297,6 +320,7 @@ mod assertions {
             offset_of!(Slot, doorbell),
             offset_of!(Record, holding),
             offset_of!(Entry, order),
+            offset_of!(Entry, ready),
             offset_of!(Entry, label),
             offset_of!(Object, name),
             offset_of!(QueueHead, tickets),
@@ -329,11 +353,12 @@ mod assertions {
     at!(Slot { state: 0, life: 8, doorbell: 32, pid: 36, since: 40, reserved: 48 } size 64 align 64);
     at!(Record { owner: 0, mark: 8, generation: 12, tid: 16, holding: 24, unused: 88 } size 128 align 64);
     at!(Entry { word: 0, lead: 4, owner: 8, queue: 16, order: 24, flags: 32, class: 36, key: 40, fired: 44, next: 48,
-        prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, label: 80 } size 128 align 64);
+        prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, place: 76, ready: 80, ready_next: 84,
+        reserved: 88, label: 96 } size 128 align 64);
     at!(Object { state: 0, align: 4, offset: 8, size: 16, reserved: 24, tag: 32, name: 64, unused: 128 }
         size 192 align 64);
     at!(QueueHead { lock: 0, waiting: 4, first: 8, last: 12, flags: 16, rescues: 20, tickets: 24, wakes: 32, claims: 40,
-        hand_ons: 48, recoveries: 56 } size 64 align 64);
+        hand_ons: 48, recoveries: 56, processor: 60 } size 64 align 64);
     at!(RobustLock { word: 0, died: 4, reserved: 8 } size 16 align 16);
     at!(LifeWord { word: 0, reserved: 4 } size 8 align 8);
 }

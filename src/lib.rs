@@ -47,11 +47,14 @@ mod entry;
 mod thread;
 mod head;
 mod enrolled;
+mod pace;
 mod wait;
 #[cfg(not(loom))]
 mod directory;
 #[cfg(not(loom))]
 mod recover;
+#[cfg(not(loom))]
+mod member;
 #[cfg(not(loom))]
 mod participant;
 

@@ -68,8 +68,9 @@ pub(crate) struct Locker {
     epoch: u64,
     /// The owner bits that stand for this thread.
     me: u32,
-    /// What libc's pending word was before the first lock was taken.
-    before: Cell<Option<Armed>>,
+    /// What libc's pending word was before the first lock was taken; means something while any is held.
+    before: Cell<Armed>,
+    /// Which places are taken, a bit each.
     held: Cell<u32>,
 }
 
@@ -77,7 +78,7 @@ impl Locker {
     /// `record` must have been claimed by the calling thread.
     pub(crate) fn new(space: Arc<Space>, prober: Arc<Prober>, marker: Marker, record: u32) -> Locker {
         let me = owner_bits(record, space.records()[record as usize].generation.load(Relaxed));
-        let (before, held) = (Cell::new(None), Cell::new(0));
+        let (before, held) = (Cell::new(Armed::default()), Cell::new(0));
         Locker { space, prober, marker, record, epoch: fork::current(), me, before, held }
     }
 
@@ -94,6 +95,7 @@ impl Locker {
     }
 
     /// Whether this is a copy that a fork made.
+    #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         fork::current() != self.epoch
     }
@@ -101,7 +103,7 @@ impl Locker {
     /// Makes sure that the kernel marks this thread when it ends, if it holds anything: libc may have wiped that.
     pub(crate) fn mark_again(&self) {
         if self.holds_any() && !self.is_forked() {
-            let mark = &self.space.records()[self.record as usize].mark;
+            let mark = &self.own_record().mark;
             if self.marker.is_none() {
                 mark.fetch_or(OWNER_DIED, Release); // Nobody else will.
             }
@@ -111,8 +113,8 @@ impl Locker {
 
     /// Forgets what is held, for a thread that ends before it has released it.
     pub(crate) fn abandon(&self) {
-        if let Some(before) = self.before.take() {
-            self.marker.disarm(before);
+        if self.holds_any() {
+            self.marker.disarm(self.before.get());
         }
     }
 
@@ -129,6 +131,7 @@ impl Locker {
     }
 
     /// Takes the lock at `offset`, noting it at `place`; fails after `patience` if a living owner keeps it.
+    #[inline]
     pub(crate) fn lock(
         &self,
         word: &AtomicU32,
@@ -137,13 +140,13 @@ impl Locker {
         patience: Duration,
     ) -> Result<Grip> {
         if self.is_forked() {
-            return Err(Error::Forked { region: self.space.label().clone() });
+            return Err(self.forked());
         }
-        let record = &self.space.records()[self.record as usize];
+        let record = self.own_record();
         record.holding[place].store(offset, Relaxed);
         let before = self.marker.arm(&record.mark);
         if self.held.replace(self.held.get() | 1 << place) == 0 {
-            self.before.set(Some(before));
+            self.before.set(before);
         }
         crash_point!("lock: announced, not taken");
         // ORDERING: acquire pairs with the release of the last owner. A kill interrupts one thread between two of its
@@ -229,6 +232,7 @@ impl Locker {
     }
 
     /// Releases a lock that this thread took at `place`.
+    #[inline]
     pub(crate) fn unlock(&self, word: &AtomicU32, place: usize) {
         if self.is_forked() {
             return;
@@ -237,33 +241,47 @@ impl Locker {
         // ORDERING: release pairs with the acquire of the next owner.
         let release = if mutant("unlock without release") { Relaxed } else { Release };
         if word.compare_exchange(self.me, 0, release, Relaxed).is_err() {
-            if mutant("store and wake split") {
-                word.store(0, Release);
-                crash_point!("unlock: stored, not woken");
-                futex::wake(word);
-            } else if word.load(Relaxed) == self.me | WAITERS {
-                // All: one that is woken may be killed before it takes the lock, and would leave the others asleep.
-                let sleepers = if mutant("one sleeper of a lock woken") { 1 } else { i32::MAX as u32 };
-                futex::clear_and_wake(word, self.me | WAITERS, sleepers);
-            }
-            // Any other value is not ours to clear: somebody took us for dead and owns the lock now.
+            self.unlock_slow(word);
         }
         crash_point!("unlock: released, still noted");
         self.forget(place);
     }
 
+    #[cold]
+    fn unlock_slow(&self, word: &AtomicU32) {
+        if mutant("store and wake split") {
+            word.store(0, Release);
+            crash_point!("unlock: stored, not woken");
+            futex::wake(word);
+        } else if word.load(Relaxed) == self.me | WAITERS {
+            // All: one that is woken may be killed before it takes the lock, and would leave the others asleep.
+            let sleepers = if mutant("one sleeper of a lock woken") { 1 } else { i32::MAX as u32 };
+            futex::clear_and_wake(word, self.me | WAITERS, sleepers);
+        }
+        // Any other value is not ours to clear: somebody took us for dead and owns the lock now.
+    }
+
     /// Takes back what `lock` announced.
+    #[inline]
     fn forget(&self, place: usize) {
         // ORDERING: seen by survivors in program order, because a kill interrupts this thread alone.
         compiler_fence(SeqCst);
-        let record = &self.space.records()[self.record as usize];
-        self.held.set(self.held.get() & !(1 << place));
-        if self.held.get() == 0
-            && let Some(before) = self.before.take()
-        {
-            self.marker.disarm(before);
+        let held = self.held.get() & !(1 << place);
+        self.held.set(held);
+        if held == 0 {
+            self.marker.disarm(self.before.get());
         }
-        record.holding[place].store(0, Relaxed);
+        self.own_record().holding[place].store(0, Relaxed);
+    }
+
+    #[inline]
+    fn own_record(&self) -> &Record {
+        &self.space.records()[self.record as usize]
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::Forked { region: self.space.label().clone() }
     }
 
     /// Whether the owner that the lock word names can never release it.

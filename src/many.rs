@@ -1,5 +1,6 @@
 //! Waiting on many queues at once: for one wait, or with entries that stay enrolled between waits.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::layout::PERSISTENT;
 use crate::options::WaitOptions;
 use crate::queue::Queue;
 use crate::region::Region;
-use crate::wait::{self, Ended, JustSleep};
+use crate::wait::{self, Conditions, Ended, JustSleep};
 
 /// One queue of a [`wait_many`], with its condition.
 pub struct Source<'a> {
@@ -123,15 +124,20 @@ fn outcome(queues: &[&Queue], ended: Ended) -> Result<usize> {
     }
 }
 
-/// A set of queues whose entries stay enrolled between waits: cheaper than [`wait_many`] where the same queues are
-/// waited on again and again, and without a moment in which a wake could find nobody.
+/// A set of queues whose entries stay enrolled between waits: for waiting on the same queues again and again. A wait costs
+/// as much as there is to do, whether the set has one member or ten thousand.
+///
+/// A member is asked, by the condition that each wait is given, when it is new, when a wake has met it since it was last
+/// asked, and for as long as it answers true; all are asked after a death, at the tick, and before a wait ends for
+/// another reason. So a member's condition has to be about what is woken for, as in every wait, and it has to be the same one in
+/// every wait: after asking something else, call [`WaitSet::ask_all`].
 ///
 /// Exclusive members that are chosen move to the end of their queue. While the owner is awake, a wake that finds only
 /// him makes his next wait evaluate at once.
 ///
 /// Dropping it leaves all queues and passes on a wake that nobody has answered; forgetting it (`mem::forget`) swallows
 /// one wake for each exclusive member, until the process ends. It belongs to the thread that made it. Corresponds to
-/// `add_wait_queue`, `wait_woken` and `remove_wait_queue`.
+/// `add_wait_queue`, `wait_woken` and `remove_wait_queue`; in what it costs, to `epoll`.
 ///
 /// # Examples
 ///
@@ -159,14 +165,69 @@ pub struct WaitSet {
     region: Region,
     enrolled: Enrolled,
     members: Vec<(Member, Queue)>,
+    /// Where in `members` each is.
+    places: HashMap<Member, usize>,
     next: u32,
-    /// Where the next wait begins to evaluate, so that a busy queue does not hide the others.
-    start: usize,
+    pending: Pending,
 }
 
 /// A queue's membership in a [`WaitSet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member(u32);
+
+/// Whom to ask next, by their places, in this order.
+#[derive(Default)]
+struct Pending {
+    turns: VecDeque<usize>,
+    /// For each place, whether it is among them.
+    is_in: Vec<bool>,
+}
+
+impl Pending {
+    fn push(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.is_in[at], true) {
+            self.turns.push_back(at);
+        }
+    }
+
+    /// Forgets a place, which the last one takes.
+    fn remove(&mut self, at: usize) {
+        self.is_in.swap_remove(at);
+        let last = self.is_in.len();
+        self.turns.retain(|turn| *turn != at);
+        self.turns.iter_mut().filter(|turn| **turn == last).for_each(|turn| *turn = at);
+    }
+}
+
+/// The conditions of a set's members.
+struct Asking<'a, F> {
+    enrolled: &'a Enrolled,
+    members: &'a [(Member, Queue)],
+    pending: &'a mut Pending,
+    condition: F,
+}
+
+impl<F: FnMut(Member) -> bool> Conditions for Asking<'_, F> {
+    fn choose(&mut self, everywhere: bool) {
+        if everywhere || !self.enrolled.take_ready(|at| self.pending.push(at)) {
+            self.enrolled.forget_ready();
+            (0..self.members.len()).for_each(|at| self.pending.push(at));
+        }
+    }
+
+    fn evaluate(&mut self) -> Option<usize> {
+        while let Some(at) = self.pending.turns.front().copied() {
+            if (self.condition)(self.members[at].0) {
+                // Asked again in the next wait, but after the others.
+                self.pending.turns.rotate_left(1);
+                return Some(at);
+            }
+            self.pending.turns.pop_front();
+            self.pending.is_in[at] = false;
+        }
+        None
+    }
+}
 
 impl WaitSet {
     /// An empty set.
@@ -175,9 +236,9 @@ impl WaitSet {
     ///
     /// [`Error::Full`], [`Error::Forked`], [`Error::Evicted`], [`Error::Reentered`].
     pub fn new(region: &Region) -> Result<WaitSet> {
-        let thread = region.enter()?;
-        let enrolled = Enrolled::new(&thread, false, true)?;
-        Ok(WaitSet { region: region.clone(), enrolled, members: Vec::new(), next: 0, start: 0 })
+        let enrolled = Enrolled::on_many(&region.enter()?, 0, "", true)?;
+        let (members, places, pending) = Default::default();
+        Ok(WaitSet { region: region.clone(), enrolled, members, places, next: 0, pending })
     }
 
     /// Enrols on a queue of the set's region, with the options that concern an entry, and the label.
@@ -193,9 +254,12 @@ impl WaitSet {
         if let Err(refusal) = self.enrolled.add(queue.spot(options, PERSISTENT), label)? {
             queue.outcome(Ended::refused(refusal, 0))?;
         }
-        let member = Member(self.next);
+        let (member, at) = (Member(self.next), self.members.len());
         self.next += 1;
         self.members.push((member, queue.clone()));
+        self.places.insert(member, at);
+        self.pending.is_in.push(false);
+        self.pending.push(at);
         Ok(member)
     }
 
@@ -206,35 +270,38 @@ impl WaitSet {
     ///
     /// [`Error::LockStuck`], and then it is still in the set.
     pub fn remove(&mut self, member: Member) -> Result<()> {
-        if let Some(at) = self.position(member) {
-            self.enrolled.remove(at)?;
-            self.members.remove(at);
-            self.start = 0;
+        if let Some(at) = self.places.get(&member).copied() {
+            self.enrolled.leave_one(at)?;
+            // Off its queue it is not noted any more; what was noted before has to be read before it can be used elsewhere.
+            if !self.enrolled.take_ready(|at| self.pending.push(at)) {
+                self.ask_all();
+            }
+            self.pending.remove(at);
+            self.enrolled.remove(at);
+            self.members.swap_remove(at);
+            self.places.remove(&member);
+            if let Some((moved, _)) = self.members.get(at) {
+                self.places.insert(*moved, at);
+            }
         }
         Ok(())
     }
 
     /// Sleeps until `condition` is true of a member, and returns that member. `options` are those of the sleep.
     ///
-    /// Members are asked in turn, beginning after the one that was returned last.
+    /// Members are asked in turn; one that was returned comes after the others.
     ///
     /// # Errors
     ///
     /// As [`wait_many`]; an empty set waits for the timeout or an interrupt.
-    pub fn wait(
-        &mut self,
-        options: &WaitOptions,
-        mut condition: impl FnMut(Member) -> bool,
-    ) -> Result<Member> {
+    pub fn wait(&mut self, options: &WaitOptions, condition: impl FnMut(Member) -> bool) -> Result<Member> {
         // A check of the membership as a whole: the thread itself is the one that made the set.
         let thread: Rc<_> = self.region.enter()?;
         thread.flush();
-        let (count, start) = (self.members.len(), self.start);
-        let members = &self.members;
-        let mut evaluate =
-            || (0..count).map(|turn| (start + turn) % count).find(|at| condition(members[*at].0));
         let manner = options.manner(&self.region)?;
-        let outcome = wait::wait_enrolled(&self.enrolled, &manner, &mut JustSleep, &mut evaluate);
+        let (enrolled, members) = (&self.enrolled, &self.members);
+        let mut asking = Asking { enrolled, members, pending: &mut self.pending, condition };
+        let outcome = wait::wait_enrolled(enrolled, &manner, &mut JustSleep, &mut asking);
         // Between waits it is awake, and its evaluation has answered the claim, or nobody will.
         let fired = match outcome {
             Ok(Ended::Fired(at)) => Some(at),
@@ -243,8 +310,10 @@ impl WaitSet {
         // (If the lock is stuck it stays held, and the next wait's evaluation answers it.)
         let _ = self.enrolled.settle(fired);
         if let Some(at) = fired {
-            self.start = (at + 1) % count;
+            return Ok(self.members[at].0);
         }
+        // (A queue that is closed has to be found by every wait.)
+        self.ask_all();
         let queues: Vec<&Queue> = self.members.iter().map(|(_, queue)| queue).collect();
         self::outcome(&queues, outcome?).map(|at| self.members[at].0)
     }
@@ -262,14 +331,15 @@ impl WaitSet {
         self.wait(&WaitOptions::new().timeout(timeout), condition)
     }
 
+    /// Makes the next wait ask every member, because it will ask for something else than the last one did.
+    pub fn ask_all(&mut self) {
+        self.enrolled.look_everywhere();
+    }
+
     /// How many wakes met this member since this was last asked: a hint where to look. Corresponds to
     /// `WQ_FLAG_WOKEN`.
     pub fn take_fired(&mut self, member: Member) -> u32 {
-        self.position(member).map_or(0, |at| self.enrolled.take_fired(at))
-    }
-
-    fn position(&self, member: Member) -> Option<usize> {
-        self.members.iter().position(|(other, _)| *other == member)
+        self.places.get(&member).map_or(0, |at| self.enrolled.take_fired(*at))
     }
 }
 

@@ -129,6 +129,7 @@ const PLAIN: Manner<'static> = Manner {
     handle: None,
     tick: None,
     spin: Duration::ZERO,
+    pace: None,
     label: "",
     bell: None,
 };

@@ -48,7 +48,8 @@ pub struct WaitOptions<'a> {
     timeout: Option<Duration>,
     signals: Signals<'a>,
     interrupter: Option<&'a Interrupter>,
-    spin: Duration,
+    /// `None`: as the queue's handle has learned.
+    spin: Option<Duration>,
     label: &'a str,
 }
 
@@ -61,14 +62,14 @@ impl Default for WaitOptions<'_> {
             timeout: None,
             signals: Signals::None,
             interrupter: None,
-            spin: Duration::ZERO,
+            spin: None,
             label: "",
         }
     }
 }
 
 impl<'a> WaitOptions<'a> {
-    /// Non-exclusive, uninterruptible, every key, without a deadline, without spinning.
+    /// Non-exclusive, uninterruptible, every key, without a deadline, spinning where that has paid.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -144,15 +145,19 @@ impl<'a> WaitOptions<'a> {
         self
     }
 
-    /// Evaluates the condition in a loop for up to this time before sleeping. Worth it where the wait is short and a
-    /// processor is free; a waker then makes no system call. Exclusive waits do not spin past sleepers.
+    /// Evaluates the condition in a loop for up to this time before sleeping; zero is never. A waker then makes no system
+    /// call. Exclusive waits do not spin past sleepers.
+    ///
+    /// Without this, each handle of a queue learns whether it pays: a wait on it spins for up to 60 µs if the spins before
+    /// it succeeded, and sleeps at once, all but rarely, if they did not. [`wait_many`](crate::wait_many) and
+    /// [`WaitSet`](crate::WaitSet), and waits with a lock or commands around the sleep, spin only where they are told to.
     #[must_use]
     pub fn spin(mut self, budget: Duration) -> Self {
-        self.spin = budget;
+        self.spin = Some(budget);
         self
     }
 
-    /// A text to recognise the wait by in a snapshot; what exceeds 48 bytes is cut.
+    /// A text to recognise the wait by in a snapshot; what exceeds 32 bytes is cut.
     #[must_use]
     pub fn label(mut self, label: &'a str) -> Self {
         self.label = label;
@@ -167,6 +172,11 @@ impl<'a> WaitOptions<'a> {
     #[inline]
     pub(crate) fn whole_timeout(&self) -> Duration {
         self.timeout.map_or(Duration::MAX, |timeout| timeout.max(Duration::from_nanos(1)))
+    }
+
+    /// Whether the queue's handle is to say if it spins.
+    pub(crate) fn learns(&self, region: &Region) -> bool {
+        self.spin.is_none() && region.member().settings.spin.is_none()
     }
 
     pub(crate) fn is_poll(&self) -> bool {
@@ -184,8 +194,9 @@ impl<'a> WaitOptions<'a> {
             deadline: self.timeout.and_then(Deadline::after),
             signals: self.signals,
             handle: self.interrupter.map(|interrupter| &*interrupter.word),
-            tick: region.member().settings.tick,
-            spin: self.spin,
+            tick: region.member().timer(),
+            spin: self.spin.or(region.member().settings.spin).unwrap_or(Duration::ZERO),
+            pace: None,
             label: self.label,
             bell: Some(region),
         })

@@ -9,12 +9,7 @@
 //! 1. Lock byte A elects the owner of a slot; only he changes `state`, but for cleaners who set a certainly dead
 //!    generation FREE. Death before LIVE leaves a slot that owns nothing but its bell's record: any attacher takes it
 //!    over, or a cleaner frees it.
-//! 2. The bells form a ring. Each watches the three nearest live slots before its own, word k of the k-th, because
-//!    the kernel wakes one sleeper for each word, and that one may be stopped or dying itself.
-//! 3. A newcomer stores LIVE, fence, then looks for whom to tell; a bell thread reads its doorbell, fence, then looks
-//!    for whom to watch. So of two neighbours who attach at once, at least one sees the other.
-//! 4. Who wakes, for whatever reason, sweeps all slots. So a death is noticed if any of its three watchers runs, or
-//!    any watcher of those.
+//! 2. Only the last give-back frees the slot, so a death before it leaves all that others need to do the same.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,57 +17,25 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, Ordering::*, fence};
-use crate::crash::{crash_point, mutant};
+use crate::atomic::Ordering::*;
+use crate::crash::crash_point;
 use crate::error::{Error, Result};
-use crate::head;
-use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
-use crate::lock::is_dead;
+use crate::layout::{ATTACHING, DETACHING, FREE, LIVE};
+use crate::member::{GENERATION, LAST_PAUSE, Member, Settings};
 use crate::offset::Space;
-use crate::recover::{PATIENCE, Recovery, bell_rang, id_of, release_noted, ring_all};
+use crate::recover::{bell_rang, id_of, ring_all};
 use crate::sys::bell::{self, BellContext, BellThread, LifeWords};
-use crate::sys::clock::{Deadline, earlier, wall_clock};
+use crate::sys::clock::{Deadline, wall_clock};
 use crate::sys::lease::{Lease, Probe, Prober};
-use crate::sys::mark::Marker;
-use crate::sys::{fork, futex, process};
-use crate::thread::{Lingering, Myself, Thread};
+use crate::sys::{fork, process};
+use crate::thread::Thread;
 
-/// How long the first and the longest pause between two questions for a certificate are.
-const FIRST_PAUSE: Duration = Duration::from_micros(200);
-const LAST_PAUSE: Duration = Duration::from_millis(100);
-/// How often a bell looks around that cannot sleep on several words.
-const BLIND_PAUSE: Duration = Duration::from_millis(20);
 /// The shortest time between two revivals of a killed bell.
 const REVIVAL: Duration = Duration::from_millis(10);
 /// The same where a life word says that it was killed, and it runs all the same.
 const FALSE_ALARM: Duration = Duration::from_secs(1);
 /// How often a call tries to start it again.
 const REVIVALS: u32 = 5;
-
-/// The generation's half of a slot's state, and of a participant's id.
-const GENERATION: u64 = !(u32::MAX as u64);
-
-/// What the builder lets users choose for their own process.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    /// Every sleep ends after about this long to look again; `None`: never.
-    pub(crate) tick: Option<Duration>,
-    /// How long to wait for a lock that a living owner keeps.
-    pub(crate) patience: Duration,
-}
-
-/// The part of a membership that its threads and its bell share.
-pub(crate) struct Member {
-    pub(crate) space: Arc<Space>,
-    pub(crate) settings: Settings,
-    pub(crate) id: u64,
-    prober: Arc<Prober>,
-    /// The fork epoch in which it attached.
-    epoch: u64,
-    /// Set when it leaves: the bell stops, and threads let go of what they keep.
-    left: AtomicBool,
-    lingering: Arc<Lingering>,
-}
 
 pub(crate) struct Participant {
     member: Arc<Member>,
@@ -116,7 +79,8 @@ impl Participant {
         let prober = Arc::new(Prober::new(space.mapping())?);
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, lingering) = (AtomicBool::new(false), Arc::default());
-        let member = Arc::new(Member { space, settings, id, prober, epoch, left, lingering });
+        let has_strangers = space.mapping().has_strangers();
+        let member = Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, lingering });
         // A taken-over slot's last owner may owe a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
             Ok(bell) => Ok(Participant { member, bell: Mutex::new(Bell::started(bell)), _lease: lease }),
@@ -143,7 +107,7 @@ impl Participant {
         if bell_rang(slot) {
             self.revive();
         }
-        self.member.thread()
+        this_thread(&self.member)
     }
 
     /// Starts the bell again after something killed that one thread. Not while another thread does, or a call of ours
@@ -192,7 +156,7 @@ impl Drop for Participant {
             slot.state.compare_exchange(free | live, free | u64::from(DETACHING), SeqCst, Relaxed).is_ok();
         crash_point!("detach: announced");
         if ours {
-            if let Ok(thread) = member.thread() {
+            if let Ok(thread) = this_thread(member) {
                 member.settle_lingering(&thread);
             }
             ring_all(&member.space);
@@ -222,200 +186,21 @@ impl Drop for Participant {
     }
 }
 
-impl Member {
-    pub(crate) fn slot(&self) -> &Slot {
-        &self.space.slots()[self.id as u32 as usize]
-    }
-
-    /// Whether a participant is alive: attached, and not both of its lock bytes free.
-    pub(crate) fn is_alive(&self, participant: u64) -> bool {
-        let Some(slot) = self.space.slots().get(participant as u32 as usize) else {
-            return false;
-        };
-        let state = slot.state.load(Acquire);
-        if id_of(participant as u32 as usize, state) != participant
-            || matches!(state as u32, FREE | DETACHING)
-        {
-            return false;
-        }
-        // Before it is live it has no bell that could ring.
-        let is_silent = state as u32 == LIVE && !bell_rang(slot);
-        is_silent || !is_dead(&self.space, &self.prober, participant)
-    }
-
-    /// Neither left nor copied by a fork.
-    fn is_current(&self) -> bool {
-        fork::current() == self.epoch && !self.left.load(Acquire)
-    }
-
-    fn check(&self) -> Result<&Slot> {
-        if fork::current() != self.epoch {
-            return Err(Error::Forked { region: self.space.label().clone() });
-        }
-        let slot = self.slot();
-        let state = slot.state.load(Acquire);
-        if id_of(self.id as u32 as usize, state) != self.id || state as u32 == FREE {
-            return Err(Error::Evicted { region: self.space.label().clone(), participant: self.id });
-        }
-        Ok(slot)
-    }
-
-    /// What the calling thread keeps for this membership; made at its first use.
-    fn thread(self: &Arc<Self>) -> Result<Rc<Thread>> {
-        let reentered = || Error::Reentered { region: self.space.label().clone() };
-        THREADS
-            .try_with(|threads| {
-                let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
-                if let Some((_, thread)) = threads.0.iter().find(|(member, _)| Arc::ptr_eq(member, self)) {
-                    return Ok(thread.clone());
-                }
-                threads.0.retain(|(member, _)| member.is_current());
-                let thread = Rc::new(self.claim_thread(&self.prober, false)?);
-                threads.0.push((self.clone(), thread.clone()));
-                Ok(thread)
-            })
-            .map_err(|_| reentered())?
-    }
-
-    fn claim_thread(&self, prober: &Arc<Prober>, is_bell: bool) -> Result<Thread> {
-        let patience = if is_bell { PATIENCE } else { self.settings.patience };
-        let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
-        let tid = process::thread_id();
-        let myself = Myself { marker, mark: Marker::mark_value(), tid, is_bell };
-        Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
-    }
-
-    /// Tries again to leave queues; true if some are left.
-    fn settle_lingering(&self, thread: &Thread) -> bool {
-        // Not under its lock: a thread that has something to add must not wait for a queue's. And one by one, each off the
-        // list before it is free for our other threads' waits: this bell may be killed alone, and the next finds the rest.
-        let lingering = self.lingering.list().clone();
-        for entries in lingering {
-            if entries.iter().all(|index| leave(thread, *index).is_ok()) {
-                self.lingering.list().retain(|other| *other != entries);
-                for index in &entries {
-                    let owner = &self.space.entries()[*index as usize].owner;
-                    let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
-                }
+/// What the calling thread keeps for a membership; made at its first use.
+fn this_thread(member: &Arc<Member>) -> Result<Rc<Thread>> {
+    let reentered = || Error::Reentered { region: member.space.label().clone() };
+    THREADS
+        .try_with(|threads| {
+            let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
+            if let Some((_, thread)) = threads.0.iter().find(|(other, _)| Arc::ptr_eq(other, member)) {
+                return Ok(thread.clone());
             }
-        }
-        !self.lingering.list().is_empty()
-    }
-
-    /// Gives back all that bears our id; false if something cannot be: an entry that is still on a queue, or a record
-    /// whose thread has forgotten that it holds a lock.
-    fn give_back(&self) -> bool {
-        let entries = self.space.entries()[..self.space.entries_used()].iter();
-        let entries = entries.map(|entry| (&entry.owner, entry.queue.load(Relaxed) == 0));
-        let records = self.space.records()[..self.space.records_used()].iter();
-        let records = records
-            .map(|record| (&record.owner, record.holding.iter().all(|place| place.load(Relaxed) == 0)));
-        let mut all = true;
-        for (owner, can_be) in entries.chain(records).filter(|(owner, _)| owner.load(Relaxed) == self.id) {
-            all &= can_be;
-            if can_be {
-                let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
-            }
-        }
-        all
-    }
-
-    fn ring_doorbell(&self) {
-        ring(self.slot());
-    }
-
-    /// The three next live slots are to watch ours.
-    fn tell_neighbours(&self) {
-        // ORDERING: our LIVE before their states; pairs with the fence in `watch_list`.
-        fence(SeqCst);
-        for slot in self.neighbours(1) {
-            ring(slot);
-        }
-    }
-
-    /// The nearest live slots after ours (`step` 1) or before it (`step` −1), three at most. One that detaches is among
-    /// them until its bell has stopped: killed before, it still owes a ring, since nobody takes it for alive any more.
-    fn neighbours(&self, step: isize) -> impl Iterator<Item = &Slot> {
-        let slots = &self.space.slots()[..self.space.slots_used()];
-        let (count, mine) = (slots.len() as isize, self.id as u32 as isize);
-        (1..count)
-            .map(move |distance| &slots[(mine + step * distance).rem_euclid(count.max(1)) as usize])
-            .filter(|slot| matches!(slot.state.load(Acquire) as u32, LIVE | DETACHING) && !bell_rang(slot))
-            .take(LIFE_WORDS)
-    }
-
-    /// The words whose change this bell must not miss, with the values seen before the sweep that follows.
-    fn watch_list(&self) -> Vec<(&AtomicU32, u32)> {
-        let doorbell = &self.slot().doorbell;
-        let mut words = vec![(doorbell, doorbell.load(Acquire))];
-        // ORDERING: the doorbell before their states; pairs with the fence in `tell_neighbours`.
-        fence(SeqCst);
-        for (place, slot) in self.neighbours(-1).enumerate() {
-            let word = &slot.life[place].word;
-            words.push((word, word.load(Acquire)));
-        }
-        words
-    }
-
-    /// The bell thread begins: from here on we can own something, are watched, and have cleaned up.
-    fn go_live(&self, thread: &Thread, ring: bool) -> Recovery {
-        let (attaching, live) = (u64::from(ATTACHING), u64::from(LIVE));
-        let generation = self.id & GENERATION;
-        // (Already live, if only the bell was started again.)
-        let _ =
-            self.slot().state.compare_exchange(generation | attaching, generation | live, SeqCst, Relaxed);
-        crash_point!("attach: live, nobody told");
-        if mutant("life words not set") {
-            self.slot().life.iter().for_each(|life| life.word.store(0, Relaxed));
-        }
-        self.tell_neighbours();
-        // What the slot's last bell held, if it died unnoticed; if it cannot be had now, whoever wants it takes it over.
-        let _ = release_noted(thread, thread.locker().record());
-        let mut recovery = Recovery::new();
-        recovery.sweep(thread, true, ring);
-        recovery
-    }
-
-    /// The bell thread goes on: sweeps whenever anything happens that it watches.
-    fn keep_watch(&self, thread: &Thread, mut recovery: Recovery) {
-        let mut pause = FIRST_PAUSE;
-        let mut ask_all = false;
-        loop {
-            let words = self.watch_list();
-            if self.left.load(Acquire) {
-                break; // Set before the doorbell was rung, whose new value we may just have read.
-            }
-            let awaited = recovery.sweep(thread, ask_all, false);
-            let lingers = self.settle_lingering(thread);
-            let again = (awaited || lingers).then(|| Deadline::after(pause)).flatten();
-            pause = if again.is_some() { LAST_PAUSE.min(pause * 2) } else { FIRST_PAUSE };
-            let tick = self.settings.tick.and_then(Deadline::after);
-            let until = earlier(again, tick);
-            let slept = futex::wait_any(&words, until).unwrap_or_else(|| {
-                futex::wait(words[0].0, words[0].1, earlier(until, Deadline::after(BLIND_PAUSE)))
-            });
-            ask_all = slept == futex::Sleep::TimedOut && again.is_none();
-        }
-    }
-}
-
-/// Under the locked head: passes on what the entry holds, and takes it off.
-fn leave(thread: &Thread, index: u32) -> Result<()> {
-    let queue = thread.space().entries()[index as usize].queue.load(Acquire);
-    if thread.space().head(queue).is_some() {
-        let mut head = head::lock(thread, queue)?;
-        let owner = &thread.space().entries()[index as usize].owner;
-        if head.has(index) && owner.load(Relaxed) == thread.participant() {
-            head.pass_on(index);
-            head.leave(index);
-        }
-    }
-    Ok(())
-}
-
-fn ring(slot: &Slot) {
-    slot.doorbell.fetch_add(1, Release);
-    futex::wake(&slot.doorbell);
+            threads.0.retain(|(other, _)| other.is_current());
+            let thread = Rc::new(member.claim_thread(&member.prober, false)?);
+            threads.0.push((member.clone(), thread.clone()));
+            Ok(thread)
+        })
+        .map_err(|_| reentered())?
 }
 
 /// A slot of our own: one that was left in good order, or else one whose owner is certainly dead.

@@ -48,10 +48,11 @@ impl<'a> PrepareToWait<'a> {
         let thread = queue.region().enter()?;
         let was_empty = !queue.has_sleepers();
         let spot = queue.spot(options, 0);
-        match wait::enrol(&thread, &[spot], manner.label, false)? {
+        match Enrolled::on_one(&thread, spot, manner.label, false)? {
             Ok(enrolled) => Ok(PrepareToWait { queue, manner, enrolled: Some(enrolled), was_empty }),
-            Err(refused) => {
-                Err(queue.outcome(refused).err().unwrap_or(Error::Closed { queue: queue.label().clone() }))
+            Err(refusal) => {
+                let refused = queue.outcome(Ended::refused(refusal, 0)).err();
+                Err(refused.unwrap_or(Error::Closed { queue: queue.label().clone() }))
             }
         }
     }

@@ -14,10 +14,11 @@ use crate::layout::{CLOSED, QueueHead};
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
 use crate::options::{WaitOptions, WakeOptions, class};
+use crate::pace::Pace;
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
 use crate::thread::Thread;
-use crate::wait::{self, AroundSleep, Commands, Ended, JustSleep};
+use crate::wait::{self, AroundSleep, Commands, Ended, JustSleep, Manner};
 
 /// A wait queue in a region: where processes sleep until others have changed something.
 ///
@@ -43,12 +44,14 @@ pub struct Queue {
     region: Region,
     head: Ref<QueueHead>,
     label: Label,
+    /// Not shared with clones, which may be for other uses.
+    pace: Pace,
 }
 
 impl Queue {
     pub(crate) fn new(region: Region, head: Ref<QueueHead>, name: &str) -> Queue {
         let label = format!("{}:{name}", region.name()).into();
-        Queue { region, head, label }
+        Queue { region, head, label, pace: Pace::default() }
     }
 
     /// Sleeps until the condition is true. No signal ends it. Corresponds to `wait_event`.
@@ -211,7 +214,8 @@ impl Queue {
         if condition() {
             return Ok(options.whole_timeout());
         }
-        self.wait_slow(options, &mut JustSleep, &mut || condition().then_some(0))
+        let pace = options.learns(&self.region).then_some(&self.pace);
+        self.wait_slow(options, pace, &mut JustSleep, &mut || condition().then_some(0))
     }
 
     /// Sleeps until a wake reaches this waiter; there is no condition. For events that leave no trace elsewhere.
@@ -428,13 +432,15 @@ impl Queue {
         if condition() {
             return Ok(());
         }
-        self.wait_slow(options, around, &mut || condition().then_some(0)).map(drop)
+        // (Does not spin unasked: what runs around the sleep, such as the release of a lock, may be what others wait for.)
+        self.wait_slow(options, None, around, &mut || condition().then_some(0)).map(drop)
     }
 
     #[cold]
     fn wait_slow(
         &self,
         options: &WaitOptions,
+        pace: Option<&Pace>,
         around: &mut dyn AroundSleep,
         evaluate: &mut dyn FnMut() -> Option<usize>,
     ) -> Result<Duration> {
@@ -442,7 +448,7 @@ impl Queue {
             let closed = self.is_closed().then_some(0);
             return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
         }
-        let manner = options.manner(&self.region)?;
+        let manner = Manner { pace, ..options.manner(&self.region)? };
         let thread = self.region.enter()?;
         let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))

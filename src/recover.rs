@@ -31,7 +31,7 @@
 
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, Ordering::*};
+use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::directory;
 use crate::entry::{WaiterWord, may_sleep};
@@ -311,11 +311,14 @@ fn release_users(thread: &Thread, lock: &RobustLock, offset: u64) -> Result<()> 
 /// Makes every waiter of the region evaluate its condition again, and wakes also those whose waker may have died
 /// before he could.
 pub(crate) fn ring_all(space: &Space) {
+    // ORDERING: a waiter who is about to begin may overwrite the bit, as meant for nobody; then by his fence A he sees what
+    // the dead did.
+    fence(SeqCst);
     for (index, entry) in space.entries()[..space.entries_used()].iter().enumerate() {
         if entry.owner.load(Relaxed) == 0 || entry.lead.load(Relaxed) as usize != index {
             continue;
         }
-        let before = WaiterWord(&entry.word).look();
+        let before = WaiterWord(&entry.word).look_everywhere();
         crash_point!("recover: ringing");
         if may_sleep(before) {
             futex::wake(&entry.word);

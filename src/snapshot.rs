@@ -195,7 +195,7 @@ fn queue(space: &Space, name: String, head: &QueueHead, mut waiters: Vec<(u64, W
         wakes: head.wakes.load(Relaxed),
         claims: head.claims.load(Relaxed),
         hand_ons: head.hand_ons.load(Relaxed),
-        recoveries: head.recoveries.load(Relaxed),
+        recoveries: head.recoveries.load(Relaxed).into(),
         rescues: head.rescues.load(Relaxed),
     }
 }
@@ -210,14 +210,16 @@ fn waiter(space: &Space, entry: &Entry, participant: ParticipantId) -> WaiterInf
         _ => WaiterState::Evaluating,
     };
     let flags = entry.flags.load(Relaxed);
+    // Members of a set describe themselves, the entries of another wait have that in common.
+    let about = if flags & PERSISTENT != 0 { entry } else { lead };
     let slot = space.slots().get(participant.get() as u32 as usize);
-    let record = space.records().get(entry.record.load(Relaxed) as usize);
+    let record = space.records().get(about.record.load(Relaxed) as usize);
     WaiterInfo {
         participant,
         process: slot.map_or(0, |slot| slot.pid.load(Relaxed)),
         thread: record.map_or(0, |record| record.tid.load(Relaxed)),
-        label: entry.label.load(),
-        since: time(entry.since.load(Relaxed)),
+        label: about.label.load(),
+        since: time(about.since.load(Relaxed)),
         state,
         exclusive: flags & EXCLUSIVE != 0,
         priority: flags & PRIORITY != 0,

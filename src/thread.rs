@@ -36,6 +36,8 @@ struct Kept {
     deferred: Option<Vec<u32>>,
     /// Entries for the next waits.
     spare: Vec<u32>,
+    /// Where the search for a free one begins: behind the last that was found, so that many are found in one walk.
+    search: usize,
 }
 
 /// Held by a thread while it works on what it keeps, or holds a region lock: a second taker is a signal handler that
@@ -129,18 +131,25 @@ impl Thread {
         };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
-        let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE) };
+        let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         Ok(Thread { locker, participant, patience, kept: RefCell::new(kept), lingering })
     }
 
     /// Begins what no signal handler may interrupt with another call of ours.
+    #[inline]
     pub(crate) fn begin(&self) -> Result<Inside<'_>> {
-        let reentered = |_| Error::Reentered { region: self.space().label().clone() };
-        let kept = self.kept.try_borrow_mut().map_err(reentered)?;
+        let Ok(kept) = self.kept.try_borrow_mut() else {
+            return Err(self.reentered());
+        };
         // ORDERING: towards a signal handler on this thread: it finds the door shut before anything is touched.
         compiler_fence(SeqCst);
         Ok(Inside(kept))
+    }
+
+    #[cold]
+    fn reentered(&self) -> Error {
+        Error::Reentered { region: self.space().label().clone() }
     }
 
     pub(crate) fn locker(&self) -> &Locker {
@@ -165,8 +174,12 @@ impl Thread {
             return Ok(index);
         }
         let used = &self.space().header().entries_used;
-        let index = claim_free(used, 0..entries.len(), |index| &entries[index].owner, self.participant)
-            .ok_or_else(|| full(self.space(), "entries", entries.len()))?;
+        let owner = |index: usize| &entries[index].owner;
+        let search = |places| claim_free(used, places, owner, self.participant);
+        let from = inside.0.search;
+        let found = search(from..entries.len()).or_else(|| search(0..from));
+        let index = found.ok_or_else(|| full(self.space(), "entries", entries.len()))?;
+        inside.0.search = index as usize + 1;
         crash_point!("thread: entry claimed");
         Ok(index)
     }
@@ -175,7 +188,11 @@ impl Thread {
     pub(crate) fn give_entry(&self, index: u32) {
         match self.begin() {
             Ok(mut inside) if inside.0.spare.len() < SPARE => inside.0.spare.push(index),
-            _ => self.free_entry(index),
+            Ok(mut inside) => {
+                inside.0.search = inside.0.search.min(index as usize);
+                self.free_entry(index);
+            }
+            Err(_) => self.free_entry(index),
         }
     }
 
@@ -203,8 +220,12 @@ impl Thread {
     }
 
     /// Makes the system calls that `wake_up_sync` put off, before this thread sleeps or spins.
+    #[inline]
     pub(crate) fn flush(&self) {
-        self.flush_and(false);
+        let puts_off = self.kept.try_borrow().is_ok_and(|kept| kept.deferred.is_some());
+        if puts_off {
+            self.flush_and(false);
+        }
     }
 
     /// Leaves entries that could not leave their queues, the lead first, to the bell.

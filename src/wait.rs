@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! evaluate (true: done, nothing was touched) · spin · enrol every entry, word OPEN
-//! loop    open: OPEN or still HELD, LOOK cleared · fence A · closed? time up? interrupted? · evaluate
+//! loop    open: OPEN or still HELD, LOOK cleared · closed? time up? interrupted? · a set: whom to ask · fence A · evaluate
 //!         true                  leave all queues; a claim of another queue than the one that fired is passed on
 //!         false, and a reason   leave all queues; a claim is passed on
 //!         false                 commit: ASLEEP, unless LOOK was set meanwhile · sleep until the word changes
@@ -26,14 +26,18 @@ use crate::enrolled::{Enrolled, Spot};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
-use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN};
+use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN, TICK, WIDE};
 use crate::offset::Space;
+use crate::pace::{BUDGET, Pace};
 use crate::sys::clock::{Deadline, earlier};
 use crate::sys::futex::{self, Sleep};
+use crate::sys::process;
 use crate::thread::Thread;
 
 /// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
 const GRACE: Duration = Duration::from_millis(5);
+/// How often a spin evaluates between two looks at the clock.
+const EVALUATIONS: u32 = 32;
 /// A sleep without a deadline that signals are to interrupt: an untimed one would be restarted by the kernel.
 const FAR: Duration = Duration::from_secs(1 << 31);
 
@@ -72,7 +76,9 @@ pub(crate) struct Manner<'a> {
     pub(crate) signals: Signals<'a>,
     pub(crate) handle: Option<&'a InterruptWord>,
     pub(crate) tick: Option<Duration>,
+    /// How long to evaluate before sleeping, unless that is learned.
     pub(crate) spin: Duration,
+    pub(crate) pace: Option<&'a Pace>,
     pub(crate) label: &'a str,
     /// Whose bell to start again when somebody believes us dead.
     pub(crate) bell: Option<&'a dyn LookAfterBell>,
@@ -88,6 +94,21 @@ pub(crate) trait AroundSleep {
     fn before(&mut self) {}
     fn after(&mut self) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What a wait evaluates.
+pub(crate) trait Conditions {
+    /// Chooses what to evaluate next: `everywhere`, or where something has happened. Between the clearing of LOOK and fence A.
+    fn choose(&mut self, _everywhere: bool) {}
+
+    /// The first spot whose condition is true.
+    fn evaluate(&mut self) -> Option<usize>;
+}
+
+impl<F: FnMut() -> Option<usize>> Conditions for F {
+    fn evaluate(&mut self) -> Option<usize> {
+        self()
     }
 }
 
@@ -155,17 +176,16 @@ impl InterruptWord {
 }
 
 /// Enrols one entry for each spot.
-pub(crate) fn enrol(
-    thread: &Rc<Thread>,
-    spots: &[Spot],
-    label: &str,
-    asleep: bool,
-) -> Result<std::result::Result<Enrolled, Ended>> {
-    let mut enrolled = Enrolled::new(thread, asleep, false)?;
+fn enrol(thread: &Rc<Thread>, spots: &[Spot], label: &str) -> Result<std::result::Result<Enrolled, Ended>> {
+    let refused = |refusal, at| Ok(Err(Ended::refused(refusal, at)));
+    if let [spot] = spots {
+        return Enrolled::on_one(thread, *spot, label, false)?
+            .map_or_else(|refusal| refused(refusal, 0), |enrolled| Ok(Ok(enrolled)));
+    }
+    let mut enrolled = Enrolled::on_many(thread, spots.len(), label, false)?;
     for (at, spot) in spots.iter().enumerate() {
-        match enrolled.add(*spot, label)? {
-            Ok(()) => {}
-            Err(refusal) => return Ok(Err(Ended::refused(refusal, at))),
+        if let Err(refusal) = enrolled.add(*spot, "")? {
+            return refused(refusal, at);
         }
     }
     Ok(Ok(enrolled))
@@ -177,20 +197,32 @@ pub(crate) fn wait(
     spots: &[Spot],
     manner: &Manner,
     around: &mut dyn AroundSleep,
-    evaluate: &mut dyn FnMut() -> Option<usize>,
+    mut evaluate: &mut dyn FnMut() -> Option<usize>,
 ) -> Result<Ended> {
     thread.flush();
-    if let Some(at) = spin(thread.space(), spots, manner, evaluate) {
+    let budget = match manner.pace {
+        Some(pace) if pace.spins() => BUDGET,
+        _ => manner.spin,
+    };
+    if !budget.is_zero()
+        && let Some(at) = spin(thread.space(), spots, budget, manner, evaluate)
+    {
         return Ok(Ended::Fired(at));
     }
-    let enrolled = match enrol(thread, spots, manner.label, false)? {
+    // What is learned from a sleep is whether it should have been a spin.
+    let learner = manner.pace.filter(|_| budget.is_zero()).map(|pace| (pace, Deadline::now()));
+    let enrolled = match enrol(thread, spots, manner.label)? {
         Ok(enrolled) => enrolled,
         // It may have been closed after the condition became true, which beats it.
         Err(refused) => return Ok(evaluate().map_or(refused, Ended::Fired)),
     };
     crash_point!("wait: enrolled");
-    let ended = wait_enrolled(&enrolled, manner, around, evaluate);
+    let ended = wait_enrolled(&enrolled, manner, around, &mut evaluate);
     if let Ok(Ended::Fired(at)) = ended {
+        if let (Some((pace, start)), Some(head)) = (learner, enrolled.head_of(at)) {
+            let from_another = head.processor.load(Relaxed) != process::processor();
+            pace.slept(Deadline::now().since(start), from_another);
+        }
         enrolled.finish(Some(at));
     }
     ended
@@ -205,27 +237,32 @@ pub(crate) fn poll(closed: Option<usize>, evaluate: &mut dyn FnMut() -> Option<u
     }
 }
 
-/// Evaluates without being enrolled for as long as `manner.spin` says, but not past sleepers who came first.
+/// Evaluates without being enrolled for so long, but not past sleepers who came first.
 fn spin(
     space: &Space,
     spots: &[Spot],
+    budget: Duration,
     manner: &Manner,
     evaluate: &mut dyn FnMut() -> Option<usize>,
 ) -> Option<usize> {
-    if manner.spin.is_zero() {
-        return None;
-    }
-    let until = earlier(Deadline::after(manner.spin), manner.deadline)?;
     let is_first = |spot: &Spot| {
         spot.enrolment.flags & EXCLUSIVE == 0
             || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
     };
-    while spots.iter().all(is_first) && !until.passed() {
-        for _ in 0..32 {
+    let mut until = None;
+    while spots.iter().all(is_first) {
+        for _ in 0..EVALUATIONS {
             if let Some(at) = evaluate() {
+                manner.pace.inspect(|pace| pace.spun(true));
                 return Some(at);
             }
             spin_loop();
+        }
+        // The clock is read for the first time after about a microsecond.
+        let until = *until.get_or_insert_with(|| earlier(Deadline::after(budget), manner.deadline));
+        if until.is_none_or(Deadline::passed) {
+            manner.pace.inspect(|pace| pace.spun(false));
+            break;
         }
     }
     None
@@ -236,7 +273,7 @@ pub(crate) fn wait_enrolled(
     enrolled: &Enrolled,
     manner: &Manner,
     around: &mut dyn AroundSleep,
-    evaluate: &mut dyn FnMut() -> Option<usize>,
+    conditions: &mut dyn Conditions,
 ) -> Result<Ended> {
     let word = enrolled.word();
     let _listening = Listening::new(manner.handle, enrolled);
@@ -246,12 +283,14 @@ pub(crate) fn wait_enrolled(
             return Err(evicted(enrolled.thread()));
         }
         let before = word.open();
+        // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
+        let is_wide = before & (WIDE | GONE) != 0;
+        let reason = reason_to_stop(enrolled, manner, is_wide, slept.interrupted);
+        conditions.choose(is_wide || reason.is_some());
         if !mutant("no fence A") {
             fence(SeqCst); // (A)
         }
-        // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
-        let reason = reason_to_stop(enrolled, manner, slept.interrupted);
-        if let Some(at) = evaluate() {
+        if let Some(at) = conditions.evaluate() {
             crash_point!("wait: condition true, not finished");
             slept.count_rescue(enrolled, at, before);
             return Ok(Ended::Fired(at));
@@ -292,8 +331,9 @@ impl Manner<'_> {
     }
 }
 
-fn reason_to_stop(enrolled: &Enrolled, manner: &Manner, interrupted: bool) -> Option<Ended> {
-    if let Some(at) = enrolled.closed() {
+/// `is_wide`: somebody may have closed a queue since it was enrolled on, or since this was last asked.
+fn reason_to_stop(enrolled: &Enrolled, manner: &Manner, is_wide: bool, interrupted: bool) -> Option<Ended> {
+    if let Some(at) = is_wide.then(|| enrolled.closed()).flatten() {
         Some(Ended::Closed(at))
     } else if manner.deadline.is_some_and(Deadline::passed) {
         Some(Ended::TimedOut)
@@ -311,12 +351,12 @@ pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<
     }
     let _listening = Listening::new(manner.handle, enrolled);
     let mut interrupted = false;
-    if reason_to_stop(enrolled, manner, false).is_none() && enrolled.word().commit() {
+    if reason_to_stop(enrolled, manner, true, false).is_none() && enrolled.word().commit() {
         interrupted = sleep(enrolled, manner).interrupted;
         // Awake, so not to be claimed; a claim, and what `prepare` would clear, stays.
         enrolled.word().wake();
     }
-    Ok(reason_to_stop(enrolled, manner, interrupted).map(|reason| manner.give_up(reason)))
+    Ok(reason_to_stop(enrolled, manner, true, interrupted).map(|reason| manner.give_up(reason)))
 }
 
 /// Waits until woken, without a condition: the entry is claimable from the start.
@@ -326,9 +366,9 @@ pub(crate) fn wait_woken(
     manner: &Manner,
     around: &mut dyn AroundSleep,
 ) -> Result<Ended> {
-    let enrolled = match enrol(thread, &[spot], manner.label, true)? {
+    let enrolled = match Enrolled::on_one(thread, spot, manner.label, true)? {
         Ok(enrolled) => enrolled,
-        Err(refused) => return Ok(refused),
+        Err(refusal) => return Ok(Ended::refused(refusal, 0)),
     };
     let _listening = Listening::new(manner.handle, &enrolled);
     let word = enrolled.word();
@@ -340,7 +380,7 @@ pub(crate) fn wait_woken(
             return Err(evicted(thread));
         }
         let now = word.load();
-        let reason = reason_to_stop(&enrolled, manner, slept.interrupted);
+        let reason = reason_to_stop(&enrolled, manner, true, slept.interrupted);
         if was_woken(now) {
             enrolled.finish(Some(0));
             return Ok(Ended::Fired(0));
@@ -374,23 +414,29 @@ pub(crate) fn wait_woken(
 #[derive(Default)]
 struct Slept {
     interrupted: bool,
-    /// The tick ended it: how many wakes the queues had seen when it began.
-    ticked: Option<u64>,
+    /// Its own timer ended it, before the deadline.
+    ticked: bool,
 }
 
 impl Slept {
     /// A condition that the tick found true, on a queue that nobody then wakes, was a lost wakeup.
     fn count_rescue(&self, enrolled: &Enrolled, at: usize, before: u32) {
-        let word = enrolled.word();
-        if let (Some(wakes), Some(head)) = (self.ticked, enrolled.head_of(at))
-            && before & (LOOK | GONE) == 0
-            && claim_of(before).is_none()
-        {
-            futex::wait(word.0, OPEN, Deadline::after(GRACE));
-            if word.load() & LOOK == 0 && enrolled.wakes() == wakes {
-                head.rescues.fetch_add(1, Relaxed);
-            }
+        let was_tick = before & TICK != 0 || self.ticked && before & LOOK == 0;
+        if was_tick && before & GONE == 0 && claim_of(before).is_none() {
+            rescued(enrolled, at);
         }
+    }
+}
+
+#[cold]
+fn rescued(enrolled: &Enrolled, at: usize) {
+    let word = enrolled.word();
+    futex::wait(word.0, OPEN, Deadline::after(GRACE));
+    if let Some(head) = enrolled.head_of(at)
+        && word.load() & LOOK == 0
+        && !enrolled.saw_wake(at)
+    {
+        head.rescues.fetch_add(1, Relaxed);
     }
 }
 
@@ -399,11 +445,9 @@ fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
     let thread = enrolled.thread();
     thread.flush();
     let word = enrolled.word();
-    let wakes = enrolled.wakes();
     // Spread over a quarter of the tick, so that waiters do not all look around at once.
     let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
-    let tick = tick.and_then(Deadline::after);
-    let until = earlier(manner.deadline, tick);
+    let until = earlier(manner.deadline, tick.and_then(Deadline::after));
     let outcome = match manner.signals {
         Signals::None => futex::wait(word.0, ASLEEP, until),
         signals => {
@@ -413,7 +457,7 @@ fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
     };
     let interrupted = outcome == Sleep::Interrupted && !matches!(manner.signals, Signals::None);
     let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
-    Slept { interrupted, ticked: ticked.then_some(wakes) }
+    Slept { interrupted, ticked }
 }
 
 #[cfg(not(loom))]

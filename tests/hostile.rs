@@ -1,5 +1,6 @@
 //! Trap 44: what a hostile peer can do with a mapping of the region, and what an evicted participant hears. The tick is
-//! on here: it is what remains when a stranger has moved or blocked the sleepers of a word.
+//! on here: it is what remains when a stranger has moved or blocked the sleepers of a word. And the region is one that
+//! strangers may open: a peer of the same user can do worse than that to a process, so nobody is guarded against him.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +16,8 @@ use common::stage::{Stage, bounded, thread};
 use waitqueue::{Error, Region, RegionBuilder, WaitOptions, WaiterState};
 
 fn options() -> RegionBuilder {
-    let small = Region::builder().participants(4).threads(8).entries(16);
+    // (Open to a group, so that sleepers are guarded against those who may be in it.)
+    let small = Region::builder().participants(4).threads(8).entries(16).mode(0o660).spin(Duration::ZERO);
     small.tick(Some(Duration::from_millis(20))).patience(Duration::from_millis(50))
 }
 

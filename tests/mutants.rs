@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use common::{Child, Name, until_asleep};
 use kill::World;
-use waitqueue::{Error, Interrupter, Object, Relock, Result, Source, WaitOptions, WakeOptions, wait_many};
+use waitqueue::{
+    Error, Interrupter, Object, Relock, Result, Source, WaitOptions, WaitSet, WakeOptions, wait_many,
+};
 
 /// How long a scenario with its mutant may hang until that counts as noticed.
 const NOTICED: Duration = Duration::from_secs(3);
@@ -31,6 +33,8 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("hand-on forgets the key", hand_on_with_key),
     ("claim without its key", hand_on_with_key),
     ("no ring", waker_dies),
+    ("ring without wide", a_set_hears_of_a_death),
+    ("member not noted", a_set_is_woken),
     ("recovery skips an entry", lock_holder_dies),
     ("generation not bumped", record_reused),
     ("marks off", thread_dies),
@@ -270,6 +274,36 @@ fn waker_dies() {
     let crash = [("WAITQUEUE_CRASH", "wake: waiters seen, lock not taken")];
     Child::start_with("waker", &[&name.0, "1"], &crash).end_killed();
     waiter.join().unwrap();
+}
+
+/// A waker dies who had made a member's condition true; the set has already asked that member.
+fn a_set_hears_of_a_death() {
+    let (name, world, flag) = stage();
+    let waiter = set_waiter(&world, &flag);
+    until_asleep(&world.region, "a", 1);
+    let crash = [("WAITQUEUE_CRASH", "wake: waiters seen, lock not taken")];
+    Child::start_with("waker", &[&name.0, "1"], &crash).end_killed();
+    waiter.join().unwrap();
+}
+
+/// A member is asked again because a wake has met it.
+fn a_set_is_woken() {
+    let (_name, world, flag) = stage();
+    let waiter = set_waiter(&world, &flag);
+    until_asleep(&world.region, "a", 1);
+    flag.store(1, Release);
+    world.a.wake_up().unwrap();
+    waiter.join().unwrap();
+}
+
+/// A thread that waits with a set on `a` for the flag.
+fn set_waiter(world: &World, flag: &Object<AtomicU32>) -> JoinHandle<()> {
+    let (world, flag) = (world.clone(), flag.clone());
+    std::thread::spawn(move || {
+        let mut set = WaitSet::new(&world.region).unwrap();
+        set.add(&world.a, &WaitOptions::new()).unwrap();
+        set.wait(&WaitOptions::new(), |_| flag.load(Acquire) != 0).map(drop).unwrap();
+    })
 }
 
 /// A waker dies under the queue's lock; the list is made anew.

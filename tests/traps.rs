@@ -242,6 +242,8 @@ fn trap_44_a_sleeper_that_a_stranger_moves_to_another_word_is_found_by_the_tick(
     let name = Name::new();
     let options =
         Region::builder().participants(4).threads(8).entries(8).tick(Some(Duration::from_millis(50)));
+    // Open to a group: only where strangers may open it is each sleep guarded against them.
+    let options = options.mode(0o660).spin(Duration::ZERO);
     let stage = Stage::of(options.create(&name.0).unwrap());
     let words = Words::of(&name, 4, 8, 8);
     for _ in 0..20 {

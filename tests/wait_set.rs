@@ -346,6 +346,8 @@ fn each_nonexclusive_wake_returns_from_every_wait() {
     for _ in 0..ROUNDS {
         // One that was met by the last wake and has not left yet is asleep, too: so look at where they are.
         asleep(&stage.queue, SLEEPERS);
+        // (Their times are some milliseconds out of date: from here on another time is another wait.)
+        std::thread::sleep(Duration::from_millis(20));
         let queue = &stage.queue;
         let since: Vec<_> = info(queue).waiters.iter().map(|waiter| (waiter.thread, waiter.since)).collect();
         assert_eq!(queue.wake_up(), Ok(woken(0, SLEEPERS as u32)));

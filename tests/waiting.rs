@@ -377,7 +377,7 @@ fn waits_and_labels_are_visible_while_they_last() {
     });
     stage.asleep(1);
     let seen = &stage.info().waiters[0];
-    assert_eq!(seen.label, "ä".repeat(24), "cut at 48 bytes, at a character's boundary");
+    assert_eq!(seen.label, "ä".repeat(16), "cut at 32 bytes, at a character's boundary");
     assert_eq!((seen.exclusive, seen.priority, seen.persistent, seen.key), (true, false, false, 6));
     assert_eq!((seen.participant, seen.process), (stage.region.me(), std::process::id()));
     gate.open();

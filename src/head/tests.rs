@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::layout::{HELD, IDLE, LOOK, OPEN, STATE};
+use crate::layout::{HELD, IDLE, LOOK, OPEN, STATE, STICKY, WIDE};
 use crate::lock::owner_bits;
 use crate::{Region, RegionBuilder};
 
@@ -193,7 +193,7 @@ impl Plain {
                 *word |= LOOK;
             } else if *word & STATE == ASLEEP {
                 woken.exclusive += 1;
-                *word = HELD | *word & LOOK | (real.entries[waiter.entry as usize] + 1) << 8;
+                *word = HELD | *word & STICKY | (real.entries[waiter.entry as usize] + 1) << 8;
                 self.claims[waiter.entry as usize] = (class, key);
                 if waiter.flags & PERSISTENT != 0 {
                     waiter = self.waiters.remove(at);
@@ -233,7 +233,7 @@ impl Plain {
             }
             Step::Commit(entry) => {
                 let word = &mut self.words[entry as usize];
-                let may = *word & STATE != IDLE && *word & LOOK == 0;
+                let may = *word & STATE != IDLE && *word & STICKY == 0;
                 if *word & STATE != IDLE {
                     assert_eq!(real.word(entry).commit(), may);
                 }
@@ -244,7 +244,7 @@ impl Plain {
             Step::Open(entry) => {
                 let word = &mut self.words[entry as usize];
                 real.word(entry).open();
-                *word = if *word & STATE == HELD { *word & !LOOK } else { OPEN };
+                *word = if *word & STATE == HELD { *word & !STICKY } else { OPEN };
             }
             Step::Wake { count, class, key } => {
                 let answer = real.lock().wake(Wake { count, class, key });
@@ -256,14 +256,14 @@ impl Plain {
                     let (class, key) = self.claims[entry as usize];
                     self.wake(real, 1, class, key);
                     let word = &mut self.words[entry as usize];
-                    *word = OPEN | *word & LOOK;
+                    *word = OPEN | *word & STICKY;
                 }
             }
             Step::Close => {
                 assert_eq!(real.lock().close() as usize, self.waiters.len());
                 self.closed = true;
                 for waiter in self.waiters.drain(..) {
-                    self.words[waiter.entry as usize] |= LOOK;
+                    self.words[waiter.entry as usize] |= LOOK | WIDE;
                 }
             }
             Step::Die(ref damages) => {

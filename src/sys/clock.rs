@@ -24,6 +24,11 @@ impl Deadline {
         Deadline::now() >= self
     }
 
+    /// The time from an earlier instant to this one.
+    pub(crate) fn since(self, earlier: Deadline) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
     /// What is left until then; zero once it has passed.
     pub(crate) fn remaining(self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(Deadline::now().0))
@@ -42,9 +47,9 @@ pub(crate) fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadli
     }
 }
 
-/// Nanoseconds since 1970, for display across processes.
+/// Nanoseconds since 1970, some milliseconds out of date at most: for display across processes, at a fifth of the cost.
 pub(crate) fn wall_clock() -> u64 {
-    nanoseconds(ClockId::Realtime)
+    nanoseconds(ClockId::RealtimeCoarse)
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {

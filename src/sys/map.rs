@@ -21,6 +21,7 @@ use std::path::Path;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, Stat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::signals;
 use crate::error::{Error, Label, Result};
@@ -98,6 +99,13 @@ impl Mapping {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.memory.len()
+    }
+
+    /// Whether others than this user, who can do worse to us, may have it mapped: it has no name, and so may have been passed
+    /// to anybody, or it is open to a group, or somebody else's.
+    pub(crate) fn has_strangers(&self) -> bool {
+        let is_private = |stat: Stat| stat.st_mode & 0o077 == 0 && stat.st_uid == geteuid().as_raw();
+        self.place.is_none() || !self.stat().is_ok_and(is_private)
     }
 
     pub(crate) fn is_writable(&self) -> bool {

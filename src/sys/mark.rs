@@ -50,6 +50,12 @@ pub(crate) struct Marker {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Armed(*mut c_void);
 
+impl Default for Armed {
+    fn default() -> Self {
+        Armed(ptr::null_mut())
+    }
+}
+
 impl Marker {
     /// The marker of the calling thread; the same as [`Marker::none`] if it has no registered head.
     pub(crate) fn for_this_thread() -> Marker {

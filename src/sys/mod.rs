@@ -27,4 +27,4 @@ pub(crate) mod bell;
 #[cfg(loom)]
 mod model;
 #[cfg(loom)]
-pub(crate) use model::{clock, fork, lease, mark};
+pub(crate) use model::{clock, fork, lease, mark, process};

@@ -14,6 +14,12 @@ pub(crate) fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
+/// The processor that the calling thread runs on; it may have changed by the time this returns.
+#[inline]
+pub(crate) fn processor() -> u32 {
+    rustix::thread::sched_getcpu() as u32
+}
+
 /// Dies at once, like by anybody's `kill -9`, or stops.
 #[cfg(all(feature = "fault_injection", debug_assertions))]
 pub(crate) fn end_here(for_good: bool) {

@@ -262,7 +262,7 @@ pub fn region(name: &str) -> Region {
 }
 
 pub fn options() -> RegionBuilder {
-    Region::builder().tick(None)
+    Region::builder().tick(None).spin(Duration::ZERO)
 }
 
 /// Waits until `condition` is true.

@@ -43,6 +43,7 @@ pub(crate) const CASES: &[(&str, &[(&str, u32)])] = &[
     ("finish: left all queues", &[("exclusive", 1), ("many", 1), ("set", 1), ("woken", 1)]),
     ("wake: waiters seen, lock not taken", &[("wake", 1), ("wake all", 1), ("wake key", 1)]),
     ("wake: non-exclusive marked", &[("wake", 1), ("wake all", 1)]),
+    ("wake: member about to be noted", &[("set", 1)]),
     ("wake: key stored, not claimed", &[("wake", 1), ("wake all", 2), ("wake key", 1), ("woken", 1)]),
     ("wake: claimed", &[("wake", 1), ("wake all", 2), ("wake key", 1), ("woken", 1)]),
     ("wake: marked, not woken", &[("wake", 4), ("wake all", 4), ("wake sync", 4)]),
