@@ -49,6 +49,7 @@ mod head;
 mod enrolled;
 mod pace;
 mod wait;
+mod pending;
 #[cfg(not(loom))]
 mod directory;
 #[cfg(not(loom))]

@@ -1,6 +1,6 @@
 //! Waiting on many queues at once: for one wait, or with entries that stay enrolled between waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use crate::enrolled::Enrolled;
 use crate::error::{Error, Result};
 use crate::layout::PERSISTENT;
 use crate::options::WaitOptions;
+use crate::pending::{Asking, Pending};
 use crate::queue::Queue;
 use crate::region::Region;
-use crate::wait::{self, Conditions, Ended, JustSleep};
+use crate::wait::{self, Ended, JustSleep};
 
 /// One queue of a [`wait_many`], with its condition.
 pub struct Source<'a> {
@@ -175,60 +176,6 @@ pub struct WaitSet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member(u32);
 
-/// Whom to ask next, by their places, in this order.
-#[derive(Default)]
-struct Pending {
-    turns: VecDeque<usize>,
-    /// For each place, whether it is among them.
-    is_in: Vec<bool>,
-}
-
-impl Pending {
-    fn push(&mut self, at: usize) {
-        if !std::mem::replace(&mut self.is_in[at], true) {
-            self.turns.push_back(at);
-        }
-    }
-
-    /// Forgets a place, which the last one takes.
-    fn remove(&mut self, at: usize) {
-        self.is_in.swap_remove(at);
-        let last = self.is_in.len();
-        self.turns.retain(|turn| *turn != at);
-        self.turns.iter_mut().filter(|turn| **turn == last).for_each(|turn| *turn = at);
-    }
-}
-
-/// The conditions of a set's members.
-struct Asking<'a, F> {
-    enrolled: &'a Enrolled,
-    members: &'a [(Member, Queue)],
-    pending: &'a mut Pending,
-    condition: F,
-}
-
-impl<F: FnMut(Member) -> bool> Conditions for Asking<'_, F> {
-    fn choose(&mut self, everywhere: bool) {
-        if everywhere || !self.enrolled.take_ready(|at| self.pending.push(at)) {
-            self.enrolled.forget_ready();
-            (0..self.members.len()).for_each(|at| self.pending.push(at));
-        }
-    }
-
-    fn evaluate(&mut self) -> Option<usize> {
-        while let Some(at) = self.pending.turns.front().copied() {
-            if (self.condition)(self.members[at].0) {
-                // Asked again in the next wait, but after the others.
-                self.pending.turns.rotate_left(1);
-                return Some(at);
-            }
-            self.pending.turns.pop_front();
-            self.pending.is_in[at] = false;
-        }
-        None
-    }
-}
-
 impl WaitSet {
     /// An empty set.
     ///
@@ -258,8 +205,7 @@ impl WaitSet {
         self.next += 1;
         self.members.push((member, queue.clone()));
         self.places.insert(member, at);
-        self.pending.is_in.push(false);
-        self.pending.push(at);
+        self.pending.add();
         Ok(member)
     }
 
@@ -294,13 +240,18 @@ impl WaitSet {
     /// # Errors
     ///
     /// As [`wait_many`]; an empty set waits for the timeout or an interrupt.
-    pub fn wait(&mut self, options: &WaitOptions, condition: impl FnMut(Member) -> bool) -> Result<Member> {
+    pub fn wait(
+        &mut self,
+        options: &WaitOptions,
+        mut condition: impl FnMut(Member) -> bool,
+    ) -> Result<Member> {
         // A check of the membership as a whole: the thread itself is the one that made the set.
         let thread: Rc<_> = self.region.enter()?;
         thread.flush();
         let manner = options.manner(&self.region)?;
         let (enrolled, members) = (&self.enrolled, &self.members);
-        let mut asking = Asking { enrolled, members, pending: &mut self.pending, condition };
+        let ask = |at: usize| condition(members[at].0);
+        let mut asking = Asking { enrolled, pending: &mut self.pending, ask };
         let outcome = wait::wait_enrolled(enrolled, &manner, &mut JustSleep, &mut asking);
         // Between waits it is awake, and its evaluation has answered the claim, or nobody will.
         let fired = match outcome {

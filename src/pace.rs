@@ -15,10 +15,16 @@
 
 use std::time::Duration;
 
-use crate::atomic::{Guarded32, Ordering::Relaxed};
+use crate::atomic::{Guarded32, Ordering::Relaxed, spin_loop};
+use crate::enrolled::Spot;
+use crate::layout::EXCLUSIVE;
+use crate::offset::Space;
+use crate::sys::clock::{Deadline, earlier};
 
 /// How long a wait spins at most: about what a sleep and a wake take between two processors.
-pub(crate) const BUDGET: Duration = Duration::from_micros(60);
+const BUDGET: Duration = Duration::from_micros(60);
+/// How often a spin evaluates between two looks at the clock.
+const EVALUATIONS: u32 = 32;
 /// At most so many powers of two waits sleep after spins that failed.
 const MOST_FAILURES: u32 = 8;
 
@@ -67,7 +73,44 @@ impl Pace {
     }
 }
 
-#[cfg(test)]
+/// For how long a wait is to spin: as `pace` has learned, or else as it was `told`.
+pub(crate) fn budget(pace: Option<&Pace>, told: Duration) -> Duration {
+    if pace.is_some_and(Pace::spins) { BUDGET } else { told }
+}
+
+/// Evaluates without being enrolled, for so long or until the deadline, but not past sleepers who came first.
+pub(crate) fn spin(
+    space: &Space,
+    spots: &[Spot],
+    budget: Duration,
+    deadline: Option<Deadline>,
+    pace: Option<&Pace>,
+    evaluate: &mut dyn FnMut() -> Option<usize>,
+) -> Option<usize> {
+    let is_first = |spot: &Spot| {
+        spot.enrolment.flags & EXCLUSIVE == 0
+            || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
+    };
+    let mut until = None;
+    while !budget.is_zero() && spots.iter().all(is_first) {
+        for _ in 0..EVALUATIONS {
+            if let Some(at) = evaluate() {
+                pace.inspect(|pace| pace.spun(true));
+                return Some(at);
+            }
+            spin_loop();
+        }
+        // The clock is read for the first time after about a microsecond.
+        let until = *until.get_or_insert_with(|| earlier(Deadline::after(budget), deadline));
+        if until.is_none_or(Deadline::passed) {
+            pace.inspect(|pace| pace.spun(false));
+            break;
+        }
+    }
+    None
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

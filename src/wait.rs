@@ -20,7 +20,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence, spin_loop};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::enrolled::{Enrolled, Spot};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN, TICK, WIDE};
 use crate::offset::Space;
-use crate::pace::{BUDGET, Pace};
+use crate::pace::{self, Pace};
 use crate::sys::clock::{Deadline, earlier};
 use crate::sys::futex::{self, Sleep};
 use crate::sys::process;
@@ -36,8 +36,6 @@ use crate::thread::Thread;
 
 /// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
 const GRACE: Duration = Duration::from_millis(5);
-/// How often a spin evaluates between two looks at the clock.
-const EVALUATIONS: u32 = 32;
 /// A sleep without a deadline that signals are to interrupt: an untimed one would be restarted by the kernel.
 const FAR: Duration = Duration::from_secs(1 << 31);
 
@@ -200,13 +198,8 @@ pub(crate) fn wait(
     mut evaluate: &mut dyn FnMut() -> Option<usize>,
 ) -> Result<Ended> {
     thread.flush();
-    let budget = match manner.pace {
-        Some(pace) if pace.spins() => BUDGET,
-        _ => manner.spin,
-    };
-    if !budget.is_zero()
-        && let Some(at) = spin(thread.space(), spots, budget, manner, evaluate)
-    {
+    let (budget, until) = (pace::budget(manner.pace, manner.spin), manner.deadline);
+    if let Some(at) = pace::spin(thread.space(), spots, budget, until, manner.pace, evaluate) {
         return Ok(Ended::Fired(at));
     }
     // What is learned from a sleep is whether it should have been a spin.
@@ -237,37 +230,6 @@ pub(crate) fn poll(closed: Option<usize>, evaluate: &mut dyn FnMut() -> Option<u
     }
 }
 
-/// Evaluates without being enrolled for so long, but not past sleepers who came first.
-fn spin(
-    space: &Space,
-    spots: &[Spot],
-    budget: Duration,
-    manner: &Manner,
-    evaluate: &mut dyn FnMut() -> Option<usize>,
-) -> Option<usize> {
-    let is_first = |spot: &Spot| {
-        spot.enrolment.flags & EXCLUSIVE == 0
-            || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
-    };
-    let mut until = None;
-    while spots.iter().all(is_first) {
-        for _ in 0..EVALUATIONS {
-            if let Some(at) = evaluate() {
-                manner.pace.inspect(|pace| pace.spun(true));
-                return Some(at);
-            }
-            spin_loop();
-        }
-        // The clock is read for the first time after about a microsecond.
-        let until = *until.get_or_insert_with(|| earlier(Deadline::after(budget), manner.deadline));
-        if until.is_none_or(Deadline::passed) {
-            manner.pace.inspect(|pace| pace.spun(false));
-            break;
-        }
-    }
-    None
-}
-
 /// The loop of one wait by entries that are enrolled. What to do with their claim is the caller's affair.
 pub(crate) fn wait_enrolled(
     enrolled: &Enrolled,
@@ -286,9 +248,15 @@ pub(crate) fn wait_enrolled(
         // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
         let is_wide = before & (WIDE | GONE) != 0;
         let reason = reason_to_stop(enrolled, manner, is_wide, slept.interrupted);
-        conditions.choose(is_wide || reason.is_some());
+        let is_late = mutant("notes taken after fence A");
+        if !is_late {
+            conditions.choose(is_wide || reason.is_some());
+        }
         if !mutant("no fence A") {
             fence(SeqCst); // (A)
+        }
+        if is_late {
+            conditions.choose(is_wide || reason.is_some());
         }
         if let Some(at) = conditions.evaluate() {
             crash_point!("wait: condition true, not finished");

@@ -44,6 +44,7 @@ const SCENARIOS: &[(&str, fn())] = &[
 const EXEMPT: &[(&str, &str)] = &[
     ("no fence A", "the models under loom show it"),
     ("no fence B", "the models under loom show it"),
+    ("notes taken after fence A", "the models under loom show it"),
     ("no fence in interrupt", "the models under loom show it"),
     ("no fence in listen", "the models under loom show it"),
     ("lock without acquire", "the models under loom show it"),

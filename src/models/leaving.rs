@@ -9,10 +9,11 @@ use super::{
     Items, PLAIN, STUCK, World, interruptible, let_time_pass, models, queue, spot, timed, wait_until,
     wait_woken, wake,
 };
+use crate::enrolled::Enrolled;
 use crate::head;
 use crate::layout::EXCLUSIVE;
 use crate::thread::Thread;
-use crate::wait::{Ended, InterruptWord, enrol, sleep_once};
+use crate::wait::{Ended, InterruptWord, sleep_once};
 
 fn never() -> Option<usize> {
     None
@@ -57,7 +58,8 @@ fn drop_while_claimed() {
     let items = Items::new();
     let (thread, listening) = (world.thread(1), handle.clone());
     let leaver = spawn(move || {
-        let enrolled = enrol(&Rc::new(thread), &[spot(0, EXCLUSIVE)], "", false).unwrap().ok().unwrap();
+        let enrolled =
+            Enrolled::on_one(&Rc::new(thread), spot(0, EXCLUSIVE), "", false).unwrap().ok().unwrap();
         let _ = sleep_once(&enrolled, &interruptible(&listening)).unwrap();
     });
     let (thread, shared) = (world.thread(1), items.clone());

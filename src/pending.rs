@@ -1,0 +1,75 @@
+//! Whom a set asks next, so that a wait costs as much as there is to do, and not as much as the set has members.
+//!
+//! A member is asked when it is new, when a wake has met it since it was last asked, and for as long as it answers true. All
+//! are asked where that cannot be known: the word says WIDE, or what wakers have noted cannot be read.
+//!
+//! Why nothing is missed: a waker changes the condition, fence B, and notes the member, unless it finds it noted; then it
+//! sets LOOK. The owner clears LOOK, takes the notes, fence A, and asks. If the waker found it noted, the owner had not
+//! taken the note yet, and asks after the change. If it noted it after the owner took the notes, LOOK is set after the
+//! owner cleared it, and he does not fall asleep before the next turn, which takes it.
+
+use std::collections::VecDeque;
+
+use crate::enrolled::Enrolled;
+use crate::wait::Conditions;
+
+/// The members to ask, by their places, in this order.
+#[derive(Default)]
+pub(crate) struct Pending {
+    turns: VecDeque<usize>,
+    /// For each place, whether it is among them.
+    is_in: Vec<bool>,
+}
+
+impl Pending {
+    /// A member more, at the last place.
+    pub(crate) fn add(&mut self) {
+        self.is_in.push(false);
+        self.push(self.is_in.len() - 1);
+    }
+
+    pub(crate) fn push(&mut self, at: usize) {
+        if !std::mem::replace(&mut self.is_in[at], true) {
+            self.turns.push_back(at);
+        }
+    }
+
+    /// Forgets a member, whose place the last one takes.
+    pub(crate) fn remove(&mut self, at: usize) {
+        self.is_in.swap_remove(at);
+        let last = self.is_in.len();
+        self.turns.retain(|turn| *turn != at);
+        self.turns.iter_mut().filter(|turn| **turn == last).for_each(|turn| *turn = at);
+    }
+}
+
+/// A set's members as the conditions of a wait.
+pub(crate) struct Asking<'a, F> {
+    pub(crate) enrolled: &'a Enrolled,
+    pub(crate) pending: &'a mut Pending,
+    /// Whether the condition of the member at this place is true.
+    pub(crate) ask: F,
+}
+
+impl<F: FnMut(usize) -> bool> Conditions for Asking<'_, F> {
+    fn choose(&mut self, everywhere: bool) {
+        if everywhere || !self.enrolled.take_ready(|at| self.pending.push(at)) {
+            self.enrolled.forget_ready();
+            (0..self.pending.is_in.len()).for_each(|at| self.pending.push(at));
+        }
+    }
+
+    fn evaluate(&mut self) -> Option<usize> {
+        let Pending { turns, is_in } = &mut *self.pending;
+        while let Some(at) = turns.front().copied() {
+            if (self.ask)(at) {
+                // Asked again in the next wait, but after the others.
+                turns.rotate_left(1);
+                return Some(at);
+            }
+            turns.pop_front();
+            is_in[at] = false;
+        }
+        None
+    }
+}
