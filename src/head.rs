@@ -110,7 +110,7 @@ pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> R
     };
     let inside = thread.begin()?;
     let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, patience)?;
-    let list = List { entries: space.entries(), used: space.entries_used(), head, at: offset };
+    let list = List { space, head, at: offset };
     let mut locked = LockedHead { thread, list, inside };
     if grip == Grip::OwnerDied {
         locked.repair();
@@ -124,12 +124,12 @@ impl LockedHead<'_> {
     }
 
     fn entry(&self, index: u32) -> &Entry {
-        &self.list.entries[index as usize]
+        &self.list.entries()[index as usize]
     }
 
     /// Whether the entry is a member of this head.
     pub(crate) fn has(&self, index: u32) -> bool {
-        self.list.entries.get(index as usize).is_some_and(|entry| entry.queue.load(Relaxed) == self.list.at)
+        self.list.entries().get(index as usize).is_some_and(|entry| entry.queue.load(Relaxed) == self.list.at)
     }
 
     /// How many wakes it has seen.
@@ -197,11 +197,11 @@ impl LockedHead<'_> {
         // Entries that a rotation moves behind this place were already visited.
         let end = rank_and_ticket(EXCLUSIVE, self.head().tickets.load(Relaxed));
         let (mut next, mut seen) = (self.list.first(), None);
-        let (mut mended, mut hops) = (false, 0);
+        let (mut mended, mut hops, limit) = (false, 0, self.list.used().len());
         while woken.exclusive < wake.count {
             let index = match next {
                 Ok(None) => break,
-                Ok(Some(index)) if hops < self.list.used => index,
+                Ok(Some(index)) if hops < limit => index,
                 // A link that leads elsewhere, or a circle: met again at once, it is a peer's work.
                 _ if mended => break,
                 broken => {
@@ -340,7 +340,7 @@ impl LockedHead<'_> {
     /// Puts out every member of a closed queue.
     fn expel(&mut self) -> u32 {
         let mut count = 0;
-        for index in 0..self.list.used as u32 {
+        for index in 0..self.list.used().len() as u32 {
             if !self.has(index) {
                 continue;
             }
@@ -371,9 +371,7 @@ impl LockedHead<'_> {
     }
 
     fn rebuild(&mut self) {
-        let skipped = usize::from(mutant("recovery skips an entry"));
-        let list = List { used: self.list.used.saturating_sub(skipped), ..self.list };
-        list.rebuild(self.inside.order());
+        self.list.rebuild(self.inside.order());
     }
 
     /// A link that a peer has broken is made anew, with all others.
@@ -416,7 +414,7 @@ impl Drop for LockedHead<'_> {
     fn drop(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
-        self.inside.wake(self.list.entries);
+        self.inside.wake(self.list.entries());
     }
 }
 

@@ -12,7 +12,9 @@
 //! 4. The caller holds the head's lock for every method but [`List::check`] of a quiet head.
 
 use crate::atomic::{Guarded32, Ordering::*};
+use crate::crash::mutant;
 use crate::layout::{Entry, QueueHead};
+use crate::offset::Space;
 
 /// A law of the list that does not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,31 +28,39 @@ pub(crate) struct Broken {
 pub(crate) const ENDLESS: Broken = Broken { law: "the list ends", value: 0 };
 
 pub(crate) struct List<'a> {
-    pub(crate) entries: &'a [Entry],
-    /// How many of them may have members: those behind were never used.
-    pub(crate) used: usize,
+    pub(crate) space: &'a Space,
     pub(crate) head: &'a QueueHead,
     /// The head's offset.
     pub(crate) at: u64,
 }
 
 impl<'a> List<'a> {
+    #[inline]
+    pub(crate) fn entries(&self) -> &'a [Entry] {
+        self.space.entries()
+    }
+
+    /// Those that may be members: the others were never used.
+    pub(crate) fn used(&self) -> &'a [Entry] {
+        &self.entries()[..self.space.entries_used()]
+    }
+
     /// Puts an entry whose `order` is set, and whose `queue` names this head, in its place.
     pub(crate) fn insert(&self, index: u32) -> Result<(), Broken> {
-        let order = self.entries[index as usize].order.load(Relaxed);
+        let order = self.entries()[index as usize].order.load(Relaxed);
         let last = self.follow(&self.head.last)?;
-        if last.is_none_or(|last| self.entries[last as usize].order.load(Relaxed) < order) {
+        if last.is_none_or(|last| self.entries()[last as usize].order.load(Relaxed) < order) {
             self.connect(last, Some(index));
             self.connect(Some(index), None);
             return Ok(());
         }
         let mut before = None;
         let mut next = self.follow(&self.head.first)?;
-        for _ in 0..self.entries.len() {
+        for _ in 0..self.entries().len() {
             match next {
-                Some(at) if self.entries[at as usize].order.load(Relaxed) < order => {
+                Some(at) if self.entries()[at as usize].order.load(Relaxed) < order => {
                     before = Some(at);
-                    next = self.follow(&self.entries[at as usize].next)?;
+                    next = self.follow(&self.entries()[at as usize].next)?;
                 }
                 _ => {
                     self.connect(before, Some(index));
@@ -64,11 +74,11 @@ impl<'a> List<'a> {
 
     /// Takes an entry out. Its neighbours must agree that it is there.
     pub(crate) fn remove(&self, index: u32) -> Result<(), Broken> {
-        let entry = &self.entries[index as usize];
+        let entry = &self.entries()[index as usize];
         let (before, after) = (self.follow(&entry.prev)?, self.follow(&entry.next)?);
         let name = index + 1;
-        let forward = before.map_or(&self.head.first, |before| &self.entries[before as usize].next);
-        let backward = after.map_or(&self.head.last, |after| &self.entries[after as usize].prev);
+        let forward = before.map_or(&self.head.first, |before| &self.entries()[before as usize].next);
+        let backward = after.map_or(&self.head.last, |after| &self.entries()[after as usize].prev);
         for link in [forward, backward] {
             let value = link.load(Relaxed);
             if value != name {
@@ -84,14 +94,16 @@ impl<'a> List<'a> {
     }
 
     pub(crate) fn after(&self, index: u32) -> Result<Option<u32>, Broken> {
-        self.follow(&self.entries[index as usize].next)
+        self.follow(&self.entries()[index as usize].next)
     }
 
     /// Makes all links, and the count, anew from the table. `scratch` is private memory, because sorting keys that a
     /// peer can change has no defined end.
     pub(crate) fn rebuild(&self, scratch: &mut Vec<(u64, u32)>) {
+        let used = self.used();
+        let used = &used[..used.len().saturating_sub(usize::from(mutant("recovery skips an entry")))];
         scratch.clear();
-        for (index, entry) in self.entries[..self.used].iter().enumerate() {
+        for (index, entry) in used.iter().enumerate() {
             if entry.queue.load(Acquire) == self.at {
                 scratch.push((entry.order.load(Relaxed), index as u32));
             }
@@ -112,9 +124,9 @@ impl<'a> List<'a> {
         let (mut count, mut before, mut order) = (0u32, None, 0);
         let mut next = self.first()?;
         while let Some(index) = next {
-            let entry = &self.entries[index as usize];
+            let entry = &self.entries()[index as usize];
             count += 1;
-            if count as usize > self.entries.len() {
+            if count as usize > self.entries().len() {
                 return Err(ENDLESS);
             }
             if self.follow(&entry.prev)? != before {
@@ -130,8 +142,7 @@ impl<'a> List<'a> {
         if self.follow(&self.head.last)? != before {
             return Err(Broken { law: "last is the end", value: self.head.last.load(Relaxed) });
         }
-        let members =
-            self.entries[..self.used].iter().filter(|entry| entry.queue.load(Relaxed) == self.at).count();
+        let members = self.used().iter().filter(|entry| entry.queue.load(Relaxed) == self.at).count();
         if members != count as usize {
             return Err(Broken { law: "all entries of the head are linked", value: members as u32 });
         }
@@ -150,16 +161,16 @@ impl<'a> List<'a> {
         let Some(index) = value.checked_sub(1) else {
             return Ok(None);
         };
-        match self.entries.get(index as usize) {
+        match self.entries().get(index as usize) {
             Some(entry) if entry.queue.load(Relaxed) == self.at => Ok(Some(index)),
             _ => Err(Broken { law: "links stay on their head", value }),
         }
     }
 
     fn connect(&self, before: Option<u32>, after: Option<u32>) {
-        let forward = before.map_or(&self.head.first, |before| &self.entries[before as usize].next);
+        let forward = before.map_or(&self.head.first, |before| &self.entries()[before as usize].next);
         forward.store(after.map_or(0, |after| after + 1), Relaxed);
-        let backward = after.map_or(&self.head.last, |after| &self.entries[after as usize].prev);
+        let backward = after.map_or(&self.head.last, |after| &self.entries()[after as usize].prev);
         backward.store(before.map_or(0, |before| before + 1), Relaxed);
     }
 }

@@ -41,7 +41,8 @@ use crate::sys::futex::{self, Sleep};
 use crate::sys::lease::Prober;
 use crate::sys::mark::{Armed, Marker, OWNER_DIED};
 
-/// How a lock was got.
+/// How a lock was got. (As wide as a register: a narrower one is written and read by different widths, which stalls.)
+#[repr(usize)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grip {
     /// It was free.

@@ -135,16 +135,28 @@ mod real {
     /// A mapped region whose size and capacities have been checked against each other.
     pub(crate) struct Space {
         mapping: Arc<Mapping>,
+        /// Where the mapping begins.
+        base: Base,
         capacity: Capacity,
         places: Places,
     }
+
+    #[derive(Clone, Copy)]
+    struct Base(NonNull<u8>);
+
+    // SAFETY: an address, of memory that is shared between processes; it is only made into references to what is `Sync`.
+    unsafe impl Send for Base {}
+    // SAFETY: as above.
+    unsafe impl Sync for Base {}
 
     impl Space {
         /// The mapping must be as large as its capacities say.
         pub(crate) fn new(mapping: Arc<Mapping>, capacity: Capacity) -> Result<Space> {
             let size = mapping.len() as u64;
-            match Places::of(&capacity) {
-                Some(places) if places.end <= size => Ok(Space { mapping, capacity, places }),
+            match (Places::of(&capacity), NonNull::new(mapping.base())) {
+                (Some(places), Some(base)) if places.end <= size => {
+                    Ok(Space { mapping, base: Base(base), capacity, places })
+                }
                 _ => Err(Error::Damaged {
                     region: mapping.label().clone(),
                     what: "size in the header",
@@ -174,10 +186,12 @@ mod real {
             self.table(self.places.slots, self.capacity.participants)
         }
 
+        #[inline]
         pub(crate) fn records(&self) -> &[Record] {
             self.table(self.places.records, self.capacity.records())
         }
 
+        #[inline]
         pub(crate) fn entries(&self) -> &[Entry] {
             self.table(self.places.entries, self.capacity.entries)
         }
@@ -213,6 +227,7 @@ mod real {
             self.places.slots + u64::from(slot) * size_of::<Slot>() as u64
         }
 
+        #[inline]
         pub(crate) fn head(&self, offset: u64) -> Option<&QueueHead> {
             self.object(offset)
         }
@@ -222,6 +237,7 @@ mod real {
         }
 
         /// The object at an offset, if all of it lies in user memory and is aligned.
+        #[inline]
         pub(crate) fn object<T: Shared>(&self, offset: u64) -> Option<&T> {
             let address = self.address(offset, size_of::<T>() as u64, align_of::<T>() as u64)?;
             // SAFETY: in bounds of the mapping, which lives as long as `self`, aligned, and of a type that is sound to
@@ -230,15 +246,16 @@ mod real {
         }
 
         /// Where so many bytes are, if all of them lie in user memory and are aligned.
+        #[inline]
         pub(crate) fn address(&self, offset: u64, size: u64, align: u64) -> Option<NonNull<u8>> {
-            let start = self.places.memory;
-            let inside =
-                offset >= start && offset.checked_add(size)? <= start.checked_add(self.capacity.memory)?;
-            if !inside || !offset.is_multiple_of(align) || align > ALIGN {
+            let last = self.capacity.memory.checked_sub(size)?;
+            // (Before the start of user memory it wraps to more than there can be.)
+            let is_inside = offset.wrapping_sub(self.places.memory) <= last;
+            if !is_inside || !offset.is_multiple_of(align) || align > ALIGN {
                 return None;
             }
             // SAFETY: in bounds of the mapping, which begins at a page.
-            NonNull::new(unsafe { self.mapping.base().add(offset as usize) })
+            Some(unsafe { self.base.0.add(offset as usize) })
         }
 
         /// The offset of a reference into this region, or `None` if it points elsewhere.
@@ -254,11 +271,14 @@ mod real {
             Some(Ref { object, offset, space: self.clone() })
         }
 
+        #[inline]
         fn table<T>(&self, offset: u64, count: u32) -> &[T] {
-            let base = self.mapping.base();
             // SAFETY: `new` checked that all tables end inside the mapping; they start at multiples of 64, are made of
             // atomics only, and the mapping lives as long as `self`.
-            unsafe { core::slice::from_raw_parts(base.add(offset as usize).cast::<T>(), count as usize) }
+            unsafe {
+                let start = self.base.0.add(offset as usize).cast::<T>();
+                core::slice::from_raw_parts(start.as_ptr(), count as usize)
+            }
         }
     }
 

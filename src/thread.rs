@@ -56,15 +56,19 @@ impl Inside<'_> {
     /// Makes, or puts off, the system calls of the wakes that were noted.
     pub(crate) fn wake(&mut self, entries: &[Entry]) {
         let Kept { wakes, deferred, .. } = &mut *self.0;
-        for lead in wakes.drain(..) {
-            match deferred {
-                Some(deferred) if deferred.len() < deferred.capacity() => deferred.push(lead),
-                _ => {
-                    crash_point!("wake: some woken");
-                    futex::wake(&entries[lead as usize].word);
-                }
+        if let Some(deferred) = deferred {
+            let room = deferred.capacity() - deferred.len();
+            deferred.extend(wakes.drain(..room.min(wakes.len())));
+        }
+        let word = |lead: &u32| &entries[*lead as usize].word;
+        for leads in wakes.chunks(2) {
+            crash_point!("wake: some woken");
+            match leads {
+                [one, other] => futex::wake_two(word(one), word(other)),
+                _ => leads.iter().map(word).for_each(futex::wake),
             }
         }
+        wakes.clear();
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) enum Sleep {
 }
 
 #[cfg(not(loom))]
-pub(crate) use real::{clear_and_wake, wait, wait_any, wake};
+pub(crate) use real::{clear_and_wake, wait, wait_any, wake, wake_two};
 
 #[cfg(not(loom))]
 mod real {
@@ -40,6 +40,17 @@ mod real {
     pub(crate) fn wake(word: &AtomicU32) {
         // Errors are a hostile peer's doing (a `FUTEX_LOCK_PI` sleeper makes it EINVAL); all sleeps are bounded.
         let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+    }
+
+    /// Wakes every sleeper of two words in one system call, which otherwise does nothing to them.
+    pub(crate) fn wake_two(one: &AtomicU32, other: &AtomicU32) {
+        // The kernel wakes the second word's sleepers if that is not −1, which no honest peer writes.
+        let (keep, unequal, never) = (WakeOp::Or, WakeOpCmp::Ne, 0xfff);
+        let all = i32::MAX as u32;
+        if futex::wake_op(one, Flags::empty(), all, all, other, keep, unequal, 0, never).is_err() {
+            wake(one);
+            wake(other);
+        }
     }
 
     /// Stores 0 and wakes so many sleepers in one system call, so that no kill can fall between the two.
@@ -87,4 +98,4 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use super::model::{clear_and_wake, wait, wait_any, wake};
+pub(crate) use super::model::{clear_and_wake, wait, wait_any, wake, wake_two};

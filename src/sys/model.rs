@@ -63,6 +63,11 @@ pub(crate) fn wake(word: &AtomicU32) {
     bucket.woken.notify_all();
 }
 
+pub(crate) fn wake_two(one: &AtomicU32, other: &AtomicU32) {
+    wake(one);
+    wake(other);
+}
+
 /// One system call: store and wake under the same bucket lock.
 pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32, _sleepers: u32) {
     let bucket = KERNEL.bucket(word);
