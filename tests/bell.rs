@@ -15,7 +15,7 @@ use common::filter::{Whom, filter};
 use common::{Child, Name, until, until_asleep};
 use kill::turns::{bells, give_turns, id_of, kill_noticed, sleep_until_dead, stage, take_turns};
 use kill::{OF_A, World, small};
-use waitqueue::{Error, ParticipantId};
+use waitqueue::{Error, ParticipantId, Region};
 
 #[test]
 fn role() {
@@ -72,6 +72,29 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
     child.kill();
     common::join("the death is noticed", sleeper);
     kill::nothing_leaked(&world.region, (0, 1, 1), "half killed");
+}
+
+#[test]
+fn a_bell_is_started_again_in_its_own_region_wherever_the_name_leads() {
+    for what in ["unlinked", "made anew"] {
+        let (name, world, turn) = stage();
+        let mut child = Child::start("half_killed", &[&name.0]);
+        let id = id_of(&mut child);
+        let mut other = Child::start("idler", &[&name.0]);
+        other.expect("attached");
+        until("the bell's death", || bells(child.pid()) == 0);
+        Region::unlink(&name.0).unwrap();
+        let _another = (what == "made anew").then(|| small().create(&name.0).unwrap());
+        other.tell("end");
+        other.end_well();
+        let file = world.region.try_clone_fd().unwrap();
+        until(&format!("{what}: the bell is started again, with its lock byte"), || {
+            give_turns(&world, &turn, &mut child, 1);
+            bells(child.pid()) == 1 && is_locked(&file, second_byte(id))
+        });
+        kill_noticed(&world, &mut child, id);
+        kill::nothing_leaked(&world.region, (0, 1, 1), what);
+    }
 }
 
 /// Its bell dies as soon as there is another to watch. When that one has gone, it closes its descriptors.
