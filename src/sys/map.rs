@@ -35,6 +35,9 @@ use place::bad_name;
 /// Without these a peer can take memory away under us.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
+/// Up to so many bytes we do not ask whether the machine can give them: any program takes as much without asking.
+const SMALL: u64 = 1 << 20;
+
 /// What every opening of a file that may be anything needs.
 const WARY: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -226,7 +229,7 @@ fn furnish(fd: OwnedFd, size: u64, access: &Access, place: Option<Place>, label:
 
 fn allocate(fd: &OwnedFd, size: u64, label: &Label) -> Result<()> {
     let no_space = || Error::NoSpace { region: label.clone(), needed: size };
-    if checks::is_memory(label, fd.as_fd())? && size > checks::available_memory() {
+    if size > SMALL && checks::is_memory(label, fd.as_fd())? && size > checks::available_memory() {
         return Err(no_space());
     }
     // A timer's signal would undo a long allocation again and again.
