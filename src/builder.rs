@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::atomic::{Guarded32, Ordering::*};
 use crate::crash::crash_point;
 use crate::error::{Error, Label, Result};
-use crate::layout::{LAYOUT, MAGIC, VERSION};
+use crate::layout::{LAYOUT, MAGIC, QueueHead, VERSION};
 use crate::offset::{Capacity, Places, Space, header_of};
 use crate::participant::Settings;
 use crate::region::Region;
@@ -30,6 +30,11 @@ const THREADS: u64 = (1 << 15) - 1;
 const ENTRIES: u64 = (1 << 24) - 2;
 const OBJECTS: u64 = 1 << 20;
 const MEMORY: u64 = 1 << 40;
+
+/// The default capacities. How many processes come and wait at once may show only in use, so there is room for many;
+/// what a program keeps in a region shows at its first run, and all of it is allocated at creation: so that is little.
+const DEFAULT: Capacity =
+    Capacity { participants: 256, threads: 1024, entries: 2048, objects: 256, memory: 128 << 10 };
 
 /// How often a race with others who create, unlink or replace is run again before it is reported.
 const RACES: usize = 100;
@@ -94,7 +99,7 @@ impl RegionBuilder {
     }
 
     /// How many enrolments there can be at once: one for each waiting thread and queue it waits on, and up to 16 that
-    /// each thread keeps. 1 to 16,777,214, default 4,096; 128 bytes each.
+    /// each thread keeps. 1 to 16,777,214, default 2,048; 128 bytes each.
     #[must_use]
     pub fn entries(mut self, count: u64) -> Self {
         self.entries = Some(count);
@@ -108,7 +113,8 @@ impl RegionBuilder {
         self
     }
 
-    /// How many bytes objects and queues can have in all, each rounded up to 64: 1 to 2⁴⁰, default 1 MiB.
+    /// How many bytes objects and queues can have in all, each rounded up to 64: 1 to 2⁴⁰, default 128 KiB, or
+    /// enough for as many queues as there can be if that is more.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
@@ -316,12 +322,15 @@ impl RegionBuilder {
             count if (1..=max).contains(&count) => Ok(count),
             asked => Err(Error::BadCapacity { what, asked, max }),
         };
+        let small = |what, asked, default: u32, max| Ok(within(what, asked, default.into(), max)? as u32);
+        let objects = small("objects", self.objects, DEFAULT.objects, OBJECTS)?;
+        let memory = DEFAULT.memory.max(u64::from(objects) * size_of::<QueueHead>() as u64);
         Ok(Capacity {
-            participants: within("participants", self.participants, 256, PARTICIPANTS)? as u32,
-            threads: within("threads", self.threads, 1024, THREADS)? as u32,
-            entries: within("entries", self.entries, 4096, ENTRIES)? as u32,
-            objects: within("objects", self.objects, 256, OBJECTS)? as u32,
-            memory: within("memory", self.memory, 1 << 20, MEMORY)?,
+            participants: small("participants", self.participants, DEFAULT.participants, PARTICIPANTS)?,
+            threads: small("threads", self.threads, DEFAULT.threads, THREADS)?,
+            entries: small("entries", self.entries, DEFAULT.entries, ENTRIES)?,
+            objects,
+            memory: within("memory", self.memory, memory, MEMORY)?,
         })
     }
 
