@@ -9,27 +9,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomic::{Guarded32, Ordering::*};
+#[cfg(feature = "shared_memory")]
+use crate::atomic::Ordering::Acquire;
 use crate::crash::crash_point;
-use crate::error::{Error, Label, Result};
-use crate::layout::{LAYOUT, MAGIC, VERSION};
+use crate::error::{Error, Result};
+use crate::header::{ENTRIES, MEMORY, OBJECTS, PARTICIPANTS, THREADS, format, read_header};
+use crate::layout::QueueHead;
 use crate::member::Settings;
-use crate::offset::{Capacity, Places, Space, header_of};
+#[cfg(feature = "shared_memory")]
+use crate::offset::header_of;
+use crate::offset::{Capacity, Places, Space};
 use crate::region::Region;
 use crate::snapshot::Snapshot;
-use crate::sys::clock::wall_clock;
 use crate::sys::lease::{Probe, Prober};
 use crate::sys::map::{self, Access, Mapping, Place};
 #[cfg(feature = "shared_memory")]
 use crate::sys::{clock::Deadline, lease::Lease};
 
-/// The largest capacities. Participants and threads together have to fit into the 16 bits of a lock word, entries into
-/// the 24 of a waiter word.
-const PARTICIPANTS: u64 = 1 << 15;
-const THREADS: u64 = (1 << 15) - 1;
-const ENTRIES: u64 = (1 << 24) - 2;
-const OBJECTS: u64 = 1 << 20;
-const MEMORY: u64 = 1 << 40;
+/// The default capacities. How many come and wait at once may show only in use; what is kept shows at the first run. All of
+/// it is allocated at creation, so there is room for many of the former and little of the latter.
+const DEFAULT: Capacity =
+    Capacity { participants: 256, threads: 1024, entries: 2048, objects: 256, memory: 128 << 10 };
 
 /// How often a race with others who create, unlink or replace is run again before it is reported.
 const RACES: usize = 100;
@@ -94,7 +94,7 @@ impl RegionBuilder {
     }
 
     /// How many enrolments there can be at once: one for each waiting thread and queue it waits on, and up to 16 that
-    /// each thread keeps. 1 to 16,777,214, default 4,096; 128 bytes each.
+    /// each thread keeps. 1 to 16,777,214, default 2,048; 128 bytes each.
     #[must_use]
     pub fn entries(mut self, count: u64) -> Self {
         self.entries = Some(count);
@@ -108,7 +108,8 @@ impl RegionBuilder {
         self
     }
 
-    /// How many bytes objects and queues can have in all, each rounded up to 64: 1 to 2⁴⁰, default 1 MiB.
+    /// How many bytes objects and queues can have in all, each rounded up to 64: 1 to 2⁴⁰, default 128 KiB, or
+    /// enough for as many queues as there can be if that is more.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = Some(bytes);
@@ -146,10 +147,10 @@ impl RegionBuilder {
         self
     }
 
-    /// About how often a sleeping wait looks around without having been woken, default 1 s; `None` never. No promise
-    /// rests on it but in the presence of a hostile peer. A condition that only the tick finds true is reported some
-    /// 5 ms later, in which a wake may still come; otherwise it is counted as a rescue. Where others than this user may have
-    /// the region open, who could move a sleeper where no wake finds it, each sleep has a timer; elsewhere the bell ticks.
+    /// About how often a sleeping wait looks around without having been woken, default 1 s; `None` never. No promise rests
+    /// on it but among hostile peers. A condition that only the tick finds true is reported some 5 ms later, in which a wake
+    /// may still come; otherwise it is counted as a rescue. Where strangers may have the region open (a memfd, a mode for a
+    /// group), each sleep has a timer, because they could move a sleeper where no wake finds it; elsewhere the bell ticks.
     #[must_use]
     pub fn tick(mut self, tick: Option<Duration>) -> Self {
         self.settings.tick = tick;
@@ -324,12 +325,15 @@ impl RegionBuilder {
             count if (1..=max).contains(&count) => Ok(count),
             asked => Err(Error::BadCapacity { what, asked, max }),
         };
+        let small = |what, asked, default: u32, max| Ok(within(what, asked, default.into(), max)? as u32);
+        let objects = small("objects", self.objects, DEFAULT.objects, OBJECTS)?;
+        let memory = DEFAULT.memory.max(u64::from(objects) * size_of::<QueueHead>() as u64);
         Ok(Capacity {
-            participants: within("participants", self.participants, 256, PARTICIPANTS)? as u32,
-            threads: within("threads", self.threads, 1024, THREADS)? as u32,
-            entries: within("entries", self.entries, 4096, ENTRIES)? as u32,
-            objects: within("objects", self.objects, 256, OBJECTS)? as u32,
-            memory: within("memory", self.memory, 1 << 20, MEMORY)?,
+            participants: small("participants", self.participants, DEFAULT.participants, PARTICIPANTS)?,
+            threads: small("threads", self.threads, DEFAULT.threads, THREADS)?,
+            entries: small("entries", self.entries, DEFAULT.entries, ENTRIES)?,
+            objects,
+            memory: within("memory", self.memory, memory, MEMORY)?,
         })
     }
 
@@ -443,56 +447,4 @@ fn is_being_replaced(mapping: &Mapping, place: &Place) -> Result<bool> {
 
 fn is_replaceable(error: &Error) -> bool {
     matches!(error, Error::WrongVersion { .. } | Error::WrongLayout { .. } | Error::TooSmall { .. })
-}
-
-/// Writes the header of a region whose other bytes are zero; the magic last.
-fn format(mapping: &Mapping, capacity: &Capacity) -> Result<()> {
-    let header = header_of(mapping)?;
-    header.version.store(VERSION, Relaxed);
-    header.layout.store(LAYOUT, Relaxed);
-    header.size.store(mapping.len() as u64, Relaxed);
-    header.participants.store(capacity.participants, Relaxed);
-    header.threads.store(capacity.threads, Relaxed);
-    header.entries.store(capacity.entries, Relaxed);
-    header.objects.store(capacity.objects, Relaxed);
-    header.memory.store(capacity.memory, Relaxed);
-    header.created.store(wall_clock(), Relaxed);
-    header.magic.store(MAGIC, Release);
-    Ok(())
-}
-
-/// The capacities of a region, each read once; that they fit the file is checked when the space is made.
-fn read_header(mapping: &Mapping) -> Result<Capacity> {
-    let header = header_of(mapping)?;
-    let region: Label = mapping.label().clone();
-    let magic = header.magic.load(Acquire);
-    if magic != MAGIC {
-        return Err(Error::NotARegion { region, why: format!("it starts with {magic:#018x}") });
-    }
-    let found = header.version.load(Relaxed);
-    if found != VERSION {
-        return Err(Error::WrongVersion { region, found, expected: VERSION });
-    }
-    let found = header.layout.load(Relaxed);
-    if found != LAYOUT {
-        return Err(Error::WrongLayout { region, found, expected: LAYOUT });
-    }
-    let size = header.size.load(Relaxed);
-    let damaged = |what, at, value| Error::Damaged { region: region.clone(), what, at, value };
-    if size != mapping.len() as u64 {
-        return Err(damaged("size in the header", 24, size));
-    }
-    let within = |what, at, count: u64, max| match (1..=max).contains(&count) {
-        true => Ok(count),
-        false => Err(damaged(what, at, count)),
-    };
-    let small = |field: &Guarded32| u64::from(field.load(Relaxed));
-    Ok(Capacity {
-        participants: within("participants in the header", 32, small(&header.participants), PARTICIPANTS)?
-            as u32,
-        threads: within("threads in the header", 36, small(&header.threads), THREADS)? as u32,
-        entries: within("entries in the header", 40, small(&header.entries), ENTRIES)? as u32,
-        objects: within("objects in the header", 12, small(&header.objects), OBJECTS)? as u32,
-        memory: within("memory in the header", 48, header.memory.load(Relaxed), MEMORY)?,
-    })
 }

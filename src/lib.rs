@@ -41,6 +41,8 @@ mod sys;
 mod crash;
 mod layout;
 mod offset;
+#[cfg(not(loom))]
+mod header;
 mod lock;
 mod list;
 mod entry;

@@ -15,13 +15,14 @@ use common::filter::{Whom, filter};
 use common::{Child, Name, until, until_asleep};
 use kill::turns::{bells, give_turns, id_of, kill_noticed, sleep_until_dead, stage, take_turns};
 use kill::{OF_A, World, small};
-use waitqueue::Error;
+use waitqueue::{Error, ParticipantId, Region};
 
 #[test]
 fn role() {
     common::play(&[
         ("half_killed", half_killed),
         ("half_leaver", half_leaver),
+        ("half_closed", half_closed),
         ("framed", framed),
         ("dies_holding", dies_holding),
         ("closer", closer),
@@ -71,6 +72,76 @@ fn a_process_whose_bell_alone_is_killed_lives_on_and_starts_it_again() {
     child.kill();
     common::join("the death is noticed", sleeper);
     kill::nothing_leaked(&world.region, (0, 1, 1), "half killed");
+}
+
+#[test]
+fn a_bell_is_started_again_in_its_own_region_wherever_the_name_leads() {
+    for what in ["unlinked", "made anew"] {
+        let (name, world, turn) = stage();
+        let mut child = Child::start("half_killed", &[&name.0]);
+        let id = id_of(&mut child);
+        let mut other = Child::start("idler", &[&name.0]);
+        other.expect("attached");
+        until("the bell's death", || bells(child.pid()) == 0);
+        Region::unlink(&name.0).unwrap();
+        let _another = (what == "made anew").then(|| small().create(&name.0).unwrap());
+        other.tell("end");
+        other.end_well();
+        let file = world.region.try_clone_fd().unwrap();
+        until(&format!("{what}: the bell is started again, with its lock byte"), || {
+            give_turns(&world, &turn, &mut child, 1);
+            bells(child.pid()) == 1 && is_locked(&file, second_byte(id))
+        });
+        kill_noticed(&world, &mut child, id);
+        kill::nothing_leaked(&world.region, (0, 1, 1), what);
+    }
+}
+
+/// Its bell dies as soon as there is another to watch. When that one has gone, it closes its descriptors.
+fn half_closed(args: &[String]) {
+    let world = World::open(&args[0]);
+    filter(libc::SYS_futex_waitv, Some(2), libc::SECCOMP_RET_KILL_THREAD, Whom::All);
+    common::say(&world.region.me().get().to_string());
+    common::listen();
+    // SAFETY: as in `closer`.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }, 0);
+    until("the bell is started again", || {
+        world.a.wake_up_sync(|| ()).unwrap();
+        bells(std::process::id()) == 1
+    });
+    common::say("started");
+    common::listen();
+}
+
+#[test]
+fn a_bell_is_started_again_without_descriptors_while_nobody_else_is_there() {
+    let name = Name::new();
+    drop(small().create(&name.0).unwrap());
+    let mut child = Child::start("half_closed", &[&name.0]);
+    let id = id_of(&mut child);
+    let world = World::open(&name.0);
+    until("the bell's death", || bells(child.pid()) == 0);
+    drop(world);
+    child.tell("close");
+    let file = std::fs::File::options().read(true).write(true).open(format!("/dev/shm{}", name.0)).unwrap();
+    child.expect("started");
+    assert!(is_locked(&file, second_byte(id)));
+    child.kill();
+}
+
+/// Its bell's half of the certificate.
+fn second_byte(id: ParticipantId) -> libc::off_t {
+    4096 + 64 * libc::off_t::from(id.get() as u32) + 1
+}
+
+fn is_locked(file: &impl AsRawFd, byte: libc::off_t) -> bool {
+    // SAFETY: a plain structure; the descriptor is open.
+    unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as libc::c_short, byte, 1);
+        assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock), 0);
+        lock.l_type != libc::F_UNLCK as libc::c_short
+    }
 }
 
 /// A peer writes into its life words, again and again, that its bell was killed. It attaches, acts and leaves.

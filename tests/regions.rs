@@ -128,6 +128,18 @@ fn an_object_of_another_shape_is_refused_with_both_named() {
     assert_eq!(region.object::<AtomicU32>("number").unwrap().load(Acquire), 0, "as it was");
 }
 
+#[test]
+fn a_region_is_as_large_as_the_readme_says_and_has_room_for_as_many_queues_as_objects() {
+    let size = options().create_memfd("default").unwrap().snapshot().size;
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("128 KiB for them: {} KiB.", size >> 10)), "it has {size} bytes");
+    assert_eq!(size % 1024, 0);
+    // As large as 4,096 queues.
+    let region = options().objects(4096).create_memfd("wide").unwrap();
+    let _all = region.object::<[AtomicU64; 4096 * 8]>("all").unwrap();
+    assert!(matches!(region.queue("more"), Err(Error::Full { what: "memory", .. })));
+}
+
 fn answer(fd: RawFd) {
     // SAFETY: the descriptor was passed to this process, and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };

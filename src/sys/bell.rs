@@ -231,9 +231,10 @@ fn prepare(mapping: &Mapping, life: &LifeWords, lease_byte: u64) -> Result<(Bell
     // that this thread uses later, except as said at `close_all_but`.
     let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }.is_ok();
     let table = if unshared { Table::Own } else { Table::Process };
+    // Before the lease, which may get the mapping's number where the application has closed that.
+    let prober = Prober::new(mapping)?;
     let lease = Lease::take_in(table, mapping, lease_byte)?
         .ok_or_else(|| Error::system(mapping.label(), "fcntl(F_OFD_SETLK)", libc::EAGAIN))?;
-    let prober = Prober::new(mapping)?;
     if unshared && let Some(number) = lease.number() {
         close_all_but([number.min(prober.number()), number.max(prober.number())]);
     }

@@ -114,7 +114,8 @@ pub(crate) struct Prober {
 impl Prober {
     /// Works on an observer's read-only mapping too.
     pub(crate) fn new(mapping: &Mapping) -> Result<Prober> {
-        let fd = if mapping.is_writable() { mapping.reopen()? } else { mapping.try_clone_fd()? };
+        // The mapped description never holds a lock either; only if the application has closed it, it takes a new one.
+        let fd = mapping.try_clone_fd().or_else(|_| mapping.reopen())?;
         Ok(Prober { file: Descriptor::new(fd, mapping.file_id()) })
     }
 

@@ -36,6 +36,9 @@ use place::bad_name;
 /// Without these a peer can take memory away under us.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
+/// Up to so many bytes we do not ask whether the machine can give them: any program takes as much without asking.
+const SMALL: u64 = 1 << 20;
+
 /// What every opening of a file that may be anything needs.
 const WARY: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -101,11 +104,11 @@ impl Mapping {
         self.memory.len()
     }
 
-    /// Whether others than this user, who can do worse to us, may have it mapped: it has no name, and so may have been passed
-    /// to anybody, or it is open to a group, or somebody else's.
+    /// Whether strangers may have it mapped: it has no name, so it may have been passed to anybody, or a group may open it, or
+    /// it is somebody else's. (Whoever is of this user could as well stop or trace us.)
     pub(crate) fn has_strangers(&self) -> bool {
         let is_private = |stat: Stat| stat.st_mode & 0o077 == 0 && stat.st_uid == geteuid().as_raw();
-        self.place.is_none() || !self.stat().is_ok_and(is_private)
+        self.place.is_none() || !fs::fstat(&self.file).is_ok_and(is_private)
     }
 
     pub(crate) fn is_writable(&self) -> bool {
@@ -128,48 +131,47 @@ impl Mapping {
     /// A duplicate to hand to another process. It shares the mapped open file description, which never holds a lock.
     pub(crate) fn try_clone_fd(&self) -> Result<OwnedFd> {
         let copy = duplicate(self.file.as_fd(), &self.label)?;
-        self.same_file(&copy)?.then_some(copy).ok_or_else(|| failed(&self.label, "dup")(Errno::BADF))
+        self.is_behind(&copy).then_some(copy).ok_or_else(|| failed(&self.label, "dup")(Errno::BADF))
     }
 
-    /// A new open file description of the same file, for locks: through the calling thread's own descriptor table if
-    /// there is a /proc, else through the name.
+    /// A new open file description of the same file, for locks: through the name, which is the shorter way, or, if that
+    /// does not lead there, through the calling thread's own descriptor table, if there is a /proc.
     pub(crate) fn reopen(&self) -> Result<OwnedFd> {
         above_streams(self.reopen_anywhere()?, &self.label)
     }
 
     fn reopen_anywhere(&self) -> Result<OwnedFd> {
-        let link = format!("/proc/thread-self/fd/{}", self.file.number());
-        let mut errno = Errno::NOENT;
-        if self.file.is_ours() {
-            match fs::open(link, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(fd) if self.same_file(&fd)? => return Ok(fd),
-                Ok(_) => {}
-                Err(error) => errno = error,
-            }
-        }
         let Some(place) = &self.place else {
-            return Err(match errno {
-                Errno::NOENT | Errno::NOTDIR if self.file.is_ours() => Error::Unsupported {
+            return self.reopen_by_number().map_err(|errno| match errno {
+                Errno::NOENT | Errno::NOTDIR => Error::Unsupported {
                     what: "/proc here, through which a memfd is opened again",
                     since: "mounting proc in this mount namespace",
                 },
-                Errno::NOENT => failed(&self.label, "open")(Errno::BADF),
-                _ => open_error(&self.label, errno, self.stat()?.st_mode),
+                _ => open_error(&self.label, errno, fs::fstat(&self.file).map_or(0, |stat| stat.st_mode)),
             });
         };
-        let fd = fs::open(place.full(), WARY | OFlags::RDWR, Mode::empty());
-        let fd = fd.map_err(|errno| open_error(&self.label, errno, 0))?;
-        let same = self.same_file(&fd)?;
-        same.then_some(fd).ok_or_else(|| not_a_region(&self.label, "its name leads to another file by now"))
+        let by_name = fs::open(place.full(), WARY | OFlags::RDWR, Mode::empty());
+        match by_name {
+            Ok(fd) if self.is_behind(&fd) => Ok(fd),
+            other => self.reopen_by_number().map_err(|_| match other {
+                Ok(_) => not_a_region(&self.label, "its name leads to another file by now"),
+                Err(errno) => open_error(&self.label, errno, 0),
+            }),
+        }
     }
 
-    fn stat(&self) -> Result<Stat> {
-        fs::fstat(&self.file).map_err(failed(&self.label, "fstat"))
+    /// `EBADF` if the number is not ours any more.
+    fn reopen_by_number(&self) -> Result<OwnedFd, Errno> {
+        if !self.file.is_ours() {
+            return Err(Errno::BADF);
+        }
+        let link = format!("/proc/thread-self/fd/{}", self.file.number());
+        let fd = fs::open(link, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        self.is_behind(&fd).then_some(fd).ok_or(Errno::BADF)
     }
 
-    fn same_file(&self, fd: &OwnedFd) -> Result<bool> {
-        let stat = fs::fstat(fd).map_err(failed(&self.label, "fstat"))?;
-        Ok(FileId::of(&stat) == self.file_id())
+    fn is_behind(&self, fd: &OwnedFd) -> bool {
+        fs::fstat(fd).is_ok_and(|stat| FileId::of(&stat) == self.file_id())
     }
 }
 
@@ -235,7 +237,7 @@ fn furnish(fd: OwnedFd, size: u64, access: &Access, place: Option<Place>, label:
 
 fn allocate(fd: &OwnedFd, size: u64, label: &Label) -> Result<()> {
     let no_space = || Error::NoSpace { region: label.clone(), needed: size };
-    if checks::is_memory(label, fd.as_fd())? && size > checks::available_memory() {
+    if size > SMALL && checks::is_memory(label, fd.as_fd())? && size > checks::available_memory() {
         return Err(no_space());
     }
     // A timer's signal would undo a long allocation again and again.
