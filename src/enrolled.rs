@@ -206,6 +206,9 @@ impl Enrolled {
     ///
     /// To be called before fence A, since a waker who finds a member noted does not note it again.
     pub(crate) fn take_ready(&self, mut met: impl FnMut(usize)) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
         let mut next = self.entry(self.lead).ready.swap(0, AcqRel);
         for _ in 0..=self.places.len() {
             if next == 0 {
@@ -306,6 +309,9 @@ impl Enrolled {
     /// Forgets a spot of a set that was left; the last takes its place.
     pub(crate) fn remove(&mut self, at: usize) {
         let gone = self.many().swap_remove(at);
+        if !self.is_ours() {
+            return;
+        }
         if let Some(moved) = self.places.get(at) {
             self.entry(moved.index).place.store(at as u32, Relaxed);
         }

@@ -128,7 +128,10 @@ impl<'a> WaiterWord<'a> {
     /// The tick of the owner's process: to look everywhere, if it sleeps and nobody has told it to look. True if it has to
     /// be woken.
     pub(crate) fn tick(self) -> bool {
-        self.0.compare_exchange(ASLEEP, ASLEEP | LOOK | WIDE | TICK, AcqRel, Relaxed).is_ok()
+        // Who has told it may be stopped before he wakes it.
+        self.0
+            .compare_exchange(ASLEEP, ASLEEP | LOOK | WIDE | TICK, AcqRel, Relaxed)
+            .map_or_else(may_sleep, may_sleep)
     }
 
     /// Marks the owner as believed dead; returns what the word was.

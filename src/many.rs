@@ -263,8 +263,6 @@ impl WaitSet {
         if let Some(at) = fired {
             return Ok(self.members[at].0);
         }
-        // (A queue that is closed has to be found by every wait.)
-        self.ask_all();
         let queues: Vec<&Queue> = self.members.iter().map(|(_, queue)| queue).collect();
         self::outcome(&queues, outcome?).map(|at| self.members[at].0)
     }

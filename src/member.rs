@@ -63,7 +63,7 @@ pub(crate) struct Member {
     /// The fork epoch in which it attached.
     pub(crate) epoch: u64,
     /// Whether a peer may move our sleepers to another word (`FUTEX_REQUEUE`): then each sleep has a timer of its own.
-    pub(crate) has_strangers: bool,
+    pub(crate) has_strangers: AtomicBool,
     /// Set when it leaves: the bell stops, and threads let go of what they keep.
     pub(crate) left: AtomicBool,
     pub(crate) lingering: Arc<Lingering>,
@@ -76,12 +76,12 @@ impl Member {
     /// After how long a sleep of our threads has to end by itself. Otherwise the bell's tick ends it: a timer for each sleep
     /// is an eighth of what a round trip costs.
     pub(crate) fn timer(&self) -> Option<Duration> {
-        self.settings.tick.filter(|_| self.has_strangers)
+        self.settings.tick.filter(|_| self.has_strangers.load(Relaxed))
     }
 
     /// Makes those of our threads that sleep look around.
     fn tick(&self) {
-        if self.has_strangers {
+        if self.has_strangers.load(Relaxed) {
             return;
         }
         for (index, entry) in self.space.entries()[..self.space.entries_used()].iter().enumerate() {

@@ -23,8 +23,8 @@ use crate::sys::clock::{Deadline, earlier};
 
 /// How long a wait spins at most: about what a sleep and a wake take between two processors.
 const BUDGET: Duration = Duration::from_micros(60);
-/// How often a spin evaluates between two looks at the clock.
-const EVALUATIONS: u32 = 32;
+/// How often a spin evaluates between two looks at the clock: more and more, as long as its time is not over.
+const MOST_EVALUATIONS: u32 = 32;
 /// At most so many powers of two waits sleep after spins that failed.
 const MOST_FAILURES: u32 = 8;
 
@@ -91,16 +91,17 @@ pub(crate) fn spin(
         spot.enrolment.flags & EXCLUSIVE == 0
             || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
     };
-    let mut until = None;
+    let (mut until, mut evaluations) = (None, 2);
     while !budget.is_zero() && spots.iter().all(is_first) {
-        for _ in 0..EVALUATIONS {
+        for _ in 0..evaluations {
             if let Some(at) = evaluate() {
                 pace.inspect(|pace| pace.spun(true));
                 return Some(at);
             }
             spin_loop();
         }
-        // The clock is read for the first time after about a microsecond.
+        // (The more they were without a look at the clock, the shorter an evaluation is.)
+        evaluations = MOST_EVALUATIONS.min(evaluations * 2);
         let until = *until.get_or_insert_with(|| earlier(Deadline::after(budget), deadline));
         if until.is_none_or(Deadline::passed) {
             pace.inspect(|pace| pace.spun(false));

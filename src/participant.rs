@@ -79,7 +79,7 @@ impl Participant {
         let prober = Arc::new(Prober::new(space.mapping())?);
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, lingering) = (AtomicBool::new(false), Arc::default());
-        let has_strangers = space.mapping().has_strangers();
+        let has_strangers = AtomicBool::new(space.mapping().has_strangers());
         let member = Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, lingering });
         // A taken-over slot's last owner may owe a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {

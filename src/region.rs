@@ -282,6 +282,8 @@ impl Region {
     ///
     /// [`Error::System`] if there are no descriptors left.
     pub fn try_clone_fd(&self) -> Result<OwnedFd> {
+        // Whoever gets it may be a stranger.
+        self.member().has_strangers.store(true, Relaxed);
         self.space().mapping().try_clone_fd()
     }
 

@@ -170,6 +170,10 @@ impl Thread {
 
     /// An entry of this participant that is on no queue: one kept, or a free one of the table.
     pub(crate) fn take_entry(&self) -> Result<u32> {
+        // A child that a condition forked has copies of what its parent keeps.
+        if self.locker.is_forked() {
+            return Err(Error::Forked { region: self.space().label().clone() });
+        }
         let entries = self.space().entries();
         let mut inside = self.begin()?;
         if let Some(index) = inside.0.spare.pop()

@@ -246,8 +246,12 @@ pub(crate) fn wait_enrolled(
         }
         let before = word.open();
         // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
-        let is_wide = before & (WIDE | GONE) != 0;
+        let is_wide = before & (WIDE | GONE) != 0 || slept.ticked;
         let reason = reason_to_stop(enrolled, manner, is_wide, slept.interrupted);
+        if let Some(Ended::Closed(_)) = reason {
+            // A set's next wait has to find it too, if a condition beats it in this one.
+            word.look_everywhere();
+        }
         let is_late = mutant("notes taken after fence A");
         if !is_late {
             conditions.choose(is_wide || reason.is_some());

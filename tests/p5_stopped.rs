@@ -189,3 +189,23 @@ fn p5_trap_34_who_is_stopped_for_many_ticks_is_not_dead_and_loses_nothing() {
     }
     given_back(&world.region, (0, 1, 1), "stopped for long");
 }
+
+/// A waiter whose waker has marked it and goes no further is awake by the next tick.
+#[test]
+fn p5_a_tick_wakes_who_was_marked_by_a_waker_that_does_not_go_on() {
+    let name = Name::new();
+    let tick = || common::options().tick(Some(TICK));
+    // In the first the bell ticks, in the second each sleep has a timer.
+    for region in [tick().create(&name.0).unwrap(), tick().create_memfd("stage").unwrap()] {
+        let stage = Stage::of(region);
+        let waiter = std::thread::spawn({
+            let stage = stage.clone();
+            move || stage.queue.wait_event_exclusive(|| stage.is_set())
+        });
+        stage.asleep(1);
+        stage.set(1);
+        // Between the mark and the system call that is put off.
+        stage.queue.wake_up_sync(|| until("the tick wakes it", || waiter.is_finished())).unwrap();
+        waiter.join().unwrap().unwrap();
+    }
+}

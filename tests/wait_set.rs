@@ -154,6 +154,56 @@ fn members_are_asked_in_turn_so_that_a_busy_queue_hides_no_other() {
 }
 
 #[test]
+fn a_set_asks_only_the_members_that_wakes_have_met() {
+    const MEMBERS: usize = 50;
+    let region = common::options().entries(128).create_memfd("stage").unwrap();
+    let queues: Vec<_> = (0..MEMBERS).map(|nth| region.queue(&nth.to_string()).unwrap()).collect();
+    let stage = Stage::of(region);
+    let mut set = WaitSet::new(&stage.region).unwrap();
+    let members: Vec<_> = queues.iter().map(|queue| set.add(queue, &WaitOptions::new()).unwrap()).collect();
+    let mut asked = Vec::new();
+    let mut ask = |set: &mut WaitSet, fires: usize| {
+        asked.clear();
+        let fired = set.wait(&bounded(), |member| {
+            asked.push(member);
+            member == members[fires]
+        });
+        assert_eq!(fired, Ok(members[fires]));
+        asked.clone()
+    };
+    assert_eq!(ask(&mut set, 49), members, "all of them are new");
+    assert_eq!(ask(&mut set, 49), [members[49]], "it was true when it was last asked");
+    queues[7].wake_up().unwrap();
+    queues[7].wake_up().unwrap();
+    assert_eq!(ask(&mut set, 7), [members[49], members[7]], "met, and once");
+    queues[30].wake_up().unwrap();
+    assert_eq!(ask(&mut set, 30), [members[7], members[30]]);
+    set.remove(members[30]).unwrap();
+    queues[8].wake_up().unwrap();
+    set.remove(members[8]).unwrap();
+    queues[9].wake_up().unwrap();
+    assert_eq!(ask(&mut set, 9), [members[9]], "neither who left, nor who took their places");
+    set.ask_all();
+    assert!(ask(&mut set, 49).contains(&members[0]), "for something that no wake has announced");
+}
+
+#[test]
+fn before_a_set_gives_up_it_asks_all() {
+    let stage = Stage::new();
+    let other = stage.region.queue("other").unwrap();
+    let mut set = WaitSet::new(&stage.region).unwrap();
+    let [first, _] = [&stage.queue, &other].map(|queue| set.add(queue, &WaitOptions::new()).unwrap());
+    assert!(is_timed_out(set.wait(&soon(), |_| false)));
+    stage.set(1); // and nobody is woken
+    assert_eq!(set.wait(&soon(), |member| member == first && stage.is_set()), Ok(first));
+    other.close().unwrap();
+    for _ in 0..2 {
+        assert!(matches!(set.wait(&bounded(), |_| false), Err(Error::Closed { .. })), "in every wait");
+        assert_eq!(set.wait(&bounded(), |member| member == first), Ok(first), "a true condition beats it");
+    }
+}
+
+#[test]
 fn a_removed_member_is_off_its_queue_and_never_asked() {
     let stage = Stage::new();
     let other = stage.region.queue("other").unwrap();
@@ -388,4 +438,17 @@ fn wait_woken_returns_what_is_left_of_its_timeout() {
     stage.asleep(1);
     stage.queue.wake_up().unwrap();
     assert_eq!(untimed.join(), Ok(Duration::MAX));
+}
+
+#[test]
+fn a_set_learns_of_a_close_although_another_member_fires_first() {
+    let stage = Stage::new();
+    let other = stage.region.queue("other").unwrap();
+    let mut set = WaitSet::new(&stage.region).unwrap();
+    let work = set.add(&stage.queue, &WaitOptions::new()).unwrap();
+    set.add(&other, &WaitOptions::new()).unwrap();
+    other.close().unwrap();
+    assert_eq!(set.wait(&bounded(), |member| member == work), Ok(work));
+    let ended = set.wait(&bounded(), |_| false);
+    assert!(matches!(ended, Err(Error::Closed { .. })), "{ended:?}");
 }

@@ -384,3 +384,54 @@ fn waits_and_labels_are_visible_while_they_last() {
     stage.queue.wake_up().unwrap();
     assert!(waiter.join().is_ok());
 }
+
+#[test]
+fn a_forgotten_wake_is_found_by_the_tick_and_counted() {
+    let tick = || common::options().tick(Some(Duration::from_millis(20)));
+    let name = common::Name::new();
+    // In the first the bell ticks, in the second each sleep has a timer.
+    for stage in
+        [Stage::of(tick().create(&name.0).unwrap()), Stage::of(tick().create_memfd("stage").unwrap())]
+    {
+        for way in ["one", "many", "set"] {
+            stage.set(0);
+            let before = stage.info().rescues;
+            let waiter = thread({
+                let stage = stage.clone();
+                move || match way {
+                    "one" => stage.queue.wait_event_with(&bounded(), || stage.is_set()).map(drop),
+                    "many" => {
+                        let (mut is_set, mut never) = (|| stage.is_set(), || false);
+                        let first = Source::new(&stage.queue, &mut is_set);
+                        let sources = &mut [first, Source::new(&stage.queue, &mut never)];
+                        wait_many(sources, &bounded()).map(drop)
+                    }
+                    _ => {
+                        let mut set = WaitSet::new(&stage.region)?;
+                        set.add(&stage.queue, &WaitOptions::new())?;
+                        set.wait(&bounded(), |_| stage.is_set()).map(drop)
+                    }
+                }
+            });
+            stage.asleep(1 + usize::from(way == "many"));
+            stage.set(1);
+            assert_eq!(waiter.join(), Ok(()), "{way}");
+            assert!(stage.info().rescues > before, "{way}: {:?}", stage.info());
+        }
+    }
+}
+
+#[test]
+fn a_spin_does_not_outlast_its_budget_where_the_condition_is_slow() {
+    let region = waitqueue::Region::builder().tick(None).create_memfd("stage").unwrap();
+    let queue = region.queue("queue").unwrap();
+    let mut looks = 0;
+    let slow = || {
+        looks += 1;
+        std::thread::sleep(Duration::from_millis(20));
+        false
+    };
+    let outcome = queue.wait_event_timeout(slow, Duration::from_millis(30));
+    assert!(matches!(outcome, Err(Error::TimedOut { .. })), "{outcome:?}");
+    assert!(looks < 10, "{looks} evaluations, of which two outlast the timeout");
+}

@@ -130,8 +130,12 @@ impl Mapping {
 
     /// A duplicate to hand to another process. It shares the mapped open file description, which never holds a lock.
     pub(crate) fn try_clone_fd(&self) -> Result<OwnedFd> {
-        let copy = duplicate(self.file.as_fd(), &self.label)?;
-        self.is_behind(&copy).then_some(copy).ok_or_else(|| failed(&self.label, "dup")(Errno::BADF))
+        let lost = || failed(&self.label, "dup")(Errno::BADF);
+        // Asked before, because closing a copy of what the application has under that number may cost it its locks; and
+        // after, because it may have changed.
+        let copy =
+            self.file.is_ours().then(|| duplicate(self.file.as_fd(), &self.label)).ok_or_else(lost)??;
+        self.is_behind(&copy).then_some(copy).ok_or_else(lost)
     }
 
     /// A new open file description of the same file, for locks: through the name, which is the shorter way, or, if that
