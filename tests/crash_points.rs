@@ -23,7 +23,7 @@ use cases::{CASES, IN_MUTANTS};
 use common::{Child, Name, until};
 use kill::{OF_A, OF_B, Survivors, World, nothing_leaked, small};
 use waitqueue::{
-    Interrupter, Queue, Region, Source, WaitOptions, WaitSet, WaiterState, WakeOptions, wait_many,
+    Error, Interrupter, Queue, Region, Source, WaitOptions, WaitSet, WaiterState, WakeOptions, wait_many,
 };
 
 #[test]
@@ -152,16 +152,29 @@ fn replace(crash: &str, among_others: bool, what: &str) {
     std::fs::write(&path, bytes).unwrap();
     let mut child = Child::start_with("victim", &[&name.0, "replace"], &[("WAITQUEUE_CRASH", crash)]);
     let racer = name.0.clone();
-    let racer =
-        among_others.then(|| std::thread::spawn(move || small().replace_dead().open_or_create(&racer)));
-    let raced = racer.map(|racer| racer.join().unwrap().unwrap());
+    let racer = among_others.then(|| std::thread::spawn(move || replaced(&racer)));
+    let raced = racer.map(|racer| racer.join().unwrap());
     let status = child.end();
     // (Among others it may have come too late to replace anything.)
     assert!(status.code().is_none() || among_others, "{what}: {status}");
-    let world = World::new(&small().replace_dead().open_or_create(&name.0).unwrap());
+    let world = World::new(&replaced(&name.0));
     drop(raced);
     let survivors = Survivors::start(&world);
     after(&world, survivors, &name, what);
+}
+
+/// A new region in the place of an old one, which we have just left: it looks inhabited as long as a child that another case
+/// starts has a copy of our descriptors.
+fn replaced(name: &str) -> Region {
+    let mut region = None;
+    until("the old region is empty", || match small().replace_dead().open_or_create(name) {
+        Err(Error::WrongVersion { .. }) => false,
+        outcome => {
+            region = Some(outcome.unwrap());
+            true
+        }
+    });
+    region.unwrap()
 }
 
 /// The cleaner dies: nobody but it can act when its prey does, and others go on where it stopped.
