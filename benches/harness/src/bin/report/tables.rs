@@ -2,12 +2,35 @@
 
 use serde_json::Value;
 
-use waitqueue_bench::report::nanos;
+use waitqueue_bench::report::{named, nanos};
 
 use crate::Results;
-use crate::chapters::Chapter;
-use crate::judge::case_of;
+use crate::chapters::{Chapter, Figure, Short};
+use crate::judge::{case_of, figure, is_meant, written};
 use crate::machine::plain;
+
+/// The first figures that somebody wants to see.
+pub(crate) fn in_short(played: &[(&Chapter, &Results)]) -> String {
+    let row = |chapter: &Chapter, short: &Short, line: &Value| {
+        let ratio = |what: &&'static str| {
+            let ratio = figure(Figure::Ratio(what), line)?;
+            let who = whom(line, what);
+            Some(what.replacen('÷', &written(Figure::Ratio(what), ratio), 1) + &who)
+        };
+        let ratios: Vec<String> = short.ratios.iter().filter_map(ratio).collect();
+        let value = figure(short.figure, line).map(|value| written(short.figure, value)).unwrap_or_default();
+        let link = format!("[{}](#{})", short.says, crate::anchor(chapter.title));
+        format!("| {link} | {value} | {} |\n", ratios.join(", "))
+    };
+    let mut text = String::from("| | waitqueue | beside others |\n|---|---|---|\n");
+    for (chapter, results) in played {
+        for short in chapter.short {
+            let line = results.lines.iter().find(|line| is_meant(short.rows, line));
+            text += &line.map(|line| row(chapter, short, line)).unwrap_or_default();
+        }
+    }
+    text
+}
 
 /// A table for each case; for what grows, one of the orders of growth; otherwise the lines as they are.
 pub(crate) fn of(chapter: &Chapter, results: &Results) -> String {
@@ -23,7 +46,7 @@ pub(crate) fn of(chapter: &Chapter, results: &Results) -> String {
         at += group.len();
         let case = case_of(group[0]);
         if !case.is_empty() {
-            text += &format!("{}\n\n", case);
+            text += &format!("**{case}**\n\n");
         }
         let (timed, plain): (Vec<&Value>, Vec<&Value>) =
             group.iter().partition(|line| line["per_operation"].is_array());
@@ -48,7 +71,7 @@ fn times(lines: &[&Value]) -> String {
         };
         let count = |count: f64| format!("{count:.2}");
         let cells = [
-            plain(&line["subject"]),
+            named(&plain(&line["subject"]), &plain(&line["note"])),
             plain(&line["policy"]),
             time("p50_ns"),
             time("p99_ns"),
@@ -65,30 +88,40 @@ fn times(lines: &[&Value]) -> String {
     text + "\n"
 }
 
+/// " (eventfd)", where a ratio is to the fastest of some.
+fn whom(line: &Value, what: &str) -> String {
+    line["more"]["whom"][what].as_str().map(|who| format!(" ({who})")).unwrap_or_default()
+}
+
 fn ratios(line: &Value) -> String {
     let ratio = |ratio: &Value| {
         let part = |key: &str| ratio[key].as_f64().unwrap_or(f64::NAN);
         let (median, low, high) = (part("median"), part("p10"), part("p90"));
-        format!("{median:.2} ({low:.2} … {high:.2}) {}", plain(&ratio["what"]))
+        let what = plain(&ratio["what"]);
+        format!("{median:.2} ({low:.2} … {high:.2}) {what}{}", whom(line, &what))
     };
     line["ratios"].as_array().into_iter().flatten().map(ratio).collect::<Vec<_>>().join("<br>")
 }
 
 /// What a bench tells beside times.
 fn details(more: &Value) -> String {
-    let Some(more) = more.as_object() else { return String::new() };
-    let told = more.iter().filter(|(_, value)| !value.is_null());
-    told.map(|(what, value)| {
-        format!("{} {}", what.trim_end_matches("_ns").replace('_', " "), figure(what, value))
-    })
-    .collect::<Vec<_>>()
-    .join("<br>")
+    let told = |(what, value): (&String, &Value)| match value {
+        Value::Null | Value::Bool(_) | Value::Object(_) => None,
+        _ => Some(format!("{} {}", title(what), said(what, value))),
+    };
+    more.as_object().into_iter().flatten().filter_map(told).collect::<Vec<_>>().join("<br>")
 }
 
-fn figure(what: &str, value: &Value) -> String {
+/// A key of JSON, as one writes it.
+fn title(key: &str) -> String {
+    key.trim_end_matches("_ns").trim_start_matches("ns_").replace("_ns_", "_").replace('_', " ")
+}
+
+fn said(what: &str, value: &Value) -> String {
     match value.as_f64() {
-        Some(time) if what.ends_with("_ns") => nanos(time),
+        Some(time) if what == "ns" || what.contains("ns_per_") || what.ends_with("_ns") => nanos(time),
         Some(number) if number.fract() != 0.0 => format!("{number:.3}"),
+        Some(number) => format!("{number:.0}"),
         _ => plain(value),
     }
 }
@@ -99,8 +132,7 @@ fn as_they_are(lines: &[&Value]) -> String {
     let about = |value: &Value| {
         let more = value["more"].as_object().into_iter().flatten();
         let own = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object());
-        let shown =
-            |(key, _): &(&String, &Value)| !matches!(key.as_str(), "bench" | "load" | "subject" | "policy");
+        let shown = |(key, _): &(&String, &Value)| !matches!(key.as_str(), "bench" | "subject" | "policy");
         own.chain(more).filter(shown).map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
     };
     let has_subject = first.contains_key("subject");
@@ -111,13 +143,13 @@ fn as_they_are(lines: &[&Value]) -> String {
         return lines.iter().map(|line| as_they_are(&[line])).collect();
     }
     let columns: Vec<String> = about(lines[0]).into_iter().map(|(key, _)| key).collect();
-    let title = |key: &String| key.trim_end_matches("_ns").replace('_', " ");
-    let mut text = format!("| | {} |\n|---", columns.iter().map(title).collect::<Vec<_>>().join(" | "));
+    let titles: Vec<String> = columns.iter().map(|key| title(key)).collect();
+    let mut text = format!("| | {} |\n|---", titles.join(" | "));
     text += &"|---".repeat(columns.len());
     text += "|\n";
     for line in lines {
         let name = if has_subject { plain(&line["subject"]) } else { String::new() };
-        let cells: Vec<String> = about(line).iter().map(|(key, value)| figure(key, value)).collect();
+        let cells: Vec<String> = about(line).iter().map(|(key, value)| said(key, value)).collect();
         text += &format!("| {name} | {} |\n", cells.join(" | "));
     }
     text + "\n"
