@@ -28,7 +28,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn since(self, start: Usage) -> Usage {
+    /// What was used since then.
+    #[must_use]
+    pub fn since(self, start: Usage) -> Usage {
         Usage {
             cpu: self.cpu.saturating_sub(start.cpu),
             slept: self.slept - start.slept,
@@ -103,13 +105,20 @@ impl Gauge {
     }
 }
 
-/// The processor time of another process so far.
+/// What another process, which lives, has used so far.
 #[must_use]
-pub fn cpu_of(pid: i32) -> u64 {
+pub fn usage_of(pid: i32) -> Usage {
     let mut which = 0;
     // SAFETY: fills in our own.
     assert_eq!(unsafe { libc::clock_getcpuclockid(pid, &raw mut which) }, 0, "a process's clock");
-    clock(which)
+    let mut usage = Usage { cpu: clock(which), ..Usage::default() };
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        usage.slept += of("voluntary_ctxt_switches:").unwrap_or(0);
+        usage.preempted += of("nonvoluntary_ctxt_switches:").unwrap_or(0);
+    }
+    usage
 }
 
 fn totals() -> Usage {

@@ -227,6 +227,8 @@ impl Filled {
     /// Starts one who attaches, and waits until he rests.
     fn start(&mut self, cast: &mut Cast, body: impl FnOnce(Open)) {
         let actor = cast.start(|steps| {
+            // (The caller has the other processor to himself.)
+            Pinning::TwoCpus.seat(0).take();
             let open = Open::new(&self.name);
             steps.advance();
             body(open);

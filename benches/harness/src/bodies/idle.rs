@@ -47,6 +47,7 @@ impl Idle {
         println!("{bench}: calls that have nothing to do\n{about}");
         let (warm, long) = if options.quick { (0.1, 0.3) } else { (1.0, 4.0) };
         let criterion = Criterion::default()
+            .without_plots()
             .warm_up_time(Duration::from_secs_f64(warm))
             .measurement_time(Duration::from_secs_f64(long));
         Idle { bench, options, criterion, lines: lines_of(bench), about, panels: Vec::new() }
@@ -70,7 +71,7 @@ impl Idle {
         let (low, median, high) = estimate(kind, subject).unwrap_or_default();
         let line = json!({
             "bench": self.bench, "subject": subject, "policy": "", "case": {"call": kind},
-            "p50_ns": median, "low_ns": low, "high_ns": high, "system_calls": calls,
+            "p50_ns": median, "p50_from_ns": low, "p50_to_ns": high, "system_calls": calls,
             "machine": self.about["machine"], "run": self.about["run"],
         });
         writeln!(self.lines, "{line}").expect("a line");

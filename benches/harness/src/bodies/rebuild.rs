@@ -18,7 +18,7 @@ use serde_json::json;
 use waitqueue::{Object, Queue, QueueHead, Region, WaitOptions, WaitSet};
 
 use crate::cast::{Actor, Cast, LIMIT, await_word, stay, tell, until, word_reaches};
-use crate::gauge::{Usage, cpu_of};
+use crate::gauge::{Usage, usage_of};
 use crate::machine::{Pinning, now};
 use crate::memory::Words;
 use crate::options::Options;
@@ -184,24 +184,23 @@ impl Filled {
     /// So many are killed under the lock. What follows from a death for the others is theirs.
     fn killed(&self, kills: usize) -> Vec<Tally> {
         let survivor = self.survivor.as_ref().expect("started");
-        let others: Vec<i32> = self.filler.iter().map(Actor::pid).collect();
-        let cpu = || [cpu_of(survivor.pid()), others.iter().map(|pid| cpu_of(*pid)).sum()];
-        let before = cpu();
+        let used = |actor: Option<&Actor>| actor.map_or_else(Usage::default, |actor| usage_of(actor.pid()));
+        let used = || [Some(survivor), self.filler.as_ref()].map(used);
+        let before = used();
         let mut samples = Vec::new();
         for _ in 0..kills {
             samples.push(self.kill_one(survivor));
             sleep(REST);
         }
-        let tally = |role, cpu, samples: Vec<u64>| Tally {
+        let after = used();
+        let tally = |role, which: usize, samples: Vec<u64>| Tally {
             role,
             operations: kills as u64,
             elapsed: samples.iter().sum(),
-            usage: Usage { cpu, ..Usage::default() },
+            usage: after[which].since(before[which]),
             samples,
         };
-        let after = cpu();
-        let [first, rest] = [0, 1].map(|which| after[which] - before[which]);
-        vec![tally("survivor", first, samples), tally("those who sleep", rest, Vec::new())]
+        vec![tally("survivor", 0, samples), tally("those who sleep", 1, Vec::new())]
     }
 
     fn kill_one(&self, survivor: &Actor) -> u64 {

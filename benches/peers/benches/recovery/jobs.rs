@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
 use waitqueue_bench::cast::{Actor, Cast, LIMIT, await_word, shared_words, stay, tell, until, word_reaches};
-use waitqueue_bench::gauge::{Usage, cpu_of};
+use waitqueue_bench::gauge::usage_of;
 use waitqueue_bench::machine::{Seat, now};
 use waitqueue_bench::stage::Tally;
 use waitqueue_bench::trace::Traced;
@@ -118,9 +118,9 @@ impl Troupe {
 
     /// So many victims; how long it took each time until the survivor went on, and what it took him.
     pub(crate) fn kill(&mut self, kind: Kind, kills: u32) -> Tally {
-        let before = cpu_of(self.survivor.pid());
+        let before = usage_of(self.survivor.pid());
         let samples: Vec<u64> = (0..kills).map(|_| self.kill_one(kind)).collect();
-        let usage = Usage { cpu: cpu_of(self.survivor.pid()) - before, ..Usage::default() };
+        let usage = usage_of(self.survivor.pid()).since(before);
         Tally { role: "survivor", operations: kills.into(), elapsed: samples.iter().sum(), usage, samples }
     }
 

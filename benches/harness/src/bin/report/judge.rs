@@ -63,11 +63,17 @@ fn row(bar: &Bar, verdict: Option<Verdict>) -> String {
     format!("| {} | {worst}: {place} | {is_met} |\n", bar.says)
 }
 
+/// Whether a key of JSON, or a pointer to it, is that of nanoseconds.
+pub(crate) fn is_time(pointer: &str) -> bool {
+    let key = pointer.rsplit('/').next().unwrap_or_default();
+    key == "ns" || key.starts_with("ns_per_") || key.contains("_ns_per_") || key.ends_with("_ns")
+}
+
 /// A figure as one writes it.
 pub(crate) fn written(figure: Figure, value: f64) -> String {
     match figure {
         Figure::Ratio(_) => format!("{value:.2} ×"),
-        Figure::At(pointer) if pointer.contains("ns_per_") || pointer.ends_with("_ns") => nanos(value),
+        Figure::At(pointer) if is_time(pointer) => nanos(value),
         Figure::At(pointer) if pointer.ends_with("bytes") => format!("{value:.0} bytes"),
         Figure::At(_) if value.fract() == 0.0 => format!("{value:.0}"),
         Figure::At(_) => format!("{value:.3}"),
@@ -112,11 +118,13 @@ pub(crate) fn figure(figure: Figure, line: &Value) -> Option<f64> {
 /// Who and in which case.
 fn place_of(line: &Value) -> String {
     let (who, case) = (plain(&line["subject"]), case_of(line));
-    let crates = match line["bench"].as_str() {
-        Some(bench) if bench.ends_with("-crates") => " (beside the crates)",
-        _ => "",
-    };
-    if case.is_empty() { who } else { format!("{who}, {case}{crates}") }
+    if case.is_empty() { who } else { format!("{who}, {case}{}", beside_the_crates(line)) }
+}
+
+/// Some cases are measured twice: beside what the system has, and beside crates.
+pub(crate) fn beside_the_crates(line: &Value) -> &'static str {
+    let is_so = line["bench"].as_str().is_some_and(|bench| bench.ends_with("-crates"));
+    if is_so { " (beside the crates)" } else { "" }
 }
 
 /// In words: "two CPUs, 128 queues".
@@ -215,4 +223,38 @@ fn peers_in(chapter: &Chapter, lines: &[Value]) -> Vec<Peer> {
         }
     }
     peers
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{is_time, judge};
+    use crate::chapters::{Bar, Figure, Rule};
+
+    #[test]
+    fn the_worst_of_the_rows_that_are_meant_is_what_counts() {
+        let row = |subject: &str, queues: u32, median: f64| {
+            let ratios = json!([{"what": "÷ other", "median": median}]);
+            json!({"subject": subject, "case": {"queues": queues}, "ratios": ratios})
+        };
+        let lines: Vec<Value> = vec![
+            row("waitqueue", 2, 9.0),
+            row("waitqueue", 64, 1.0),
+            row("waitqueue", 128, 1.2),
+            row("other", 64, 9.0),
+        ];
+        let rows = &[Rule::Ours, Rule::Over("/case/queues", 2.0)];
+        let bar = Bar { says: "", rows, figure: Figure::Ratio("÷ other"), at_most: 1.1 };
+        let verdict = judge(&bar, &lines).expect("measured");
+        assert_eq!((verdict.met, verdict.cases, verdict.worst), (1, 2, 1.2));
+        assert_eq!(verdict.place, "waitqueue, 128 queues");
+        assert!(judge(&Bar { figure: Figure::Ratio("÷ nobody"), ..bar }, &lines).is_none());
+    }
+
+    #[test]
+    fn hand_ons_are_no_time() {
+        assert!(is_time("/more/ns_per_queue") && is_time("/p50_ns") && is_time("waiter_cpu_ns_per_queue"));
+        assert!(!is_time("/more/hand_ons_per_token"));
+    }
 }

@@ -6,7 +6,7 @@ use waitqueue_bench::report::{named, nanos};
 
 use crate::Results;
 use crate::chapters::{Chapter, Figure, Short};
-use crate::judge::{case_of, figure, is_meant, written};
+use crate::judge::{beside_the_crates, case_of, figure, is_meant, is_time, written};
 use crate::machine::plain;
 
 /// The first figures that somebody wants to see.
@@ -38,13 +38,17 @@ pub(crate) fn of(chapter: &Chapter, results: &Results) -> String {
     if chapter.bench == "growth" {
         return orders(lines);
     }
+    let alike = |one: &Value, other: &Value| one["case"] == other["case"] && one["bench"] == other["bench"];
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for line in lines {
+        match groups.iter_mut().find(|group| alike(group[0], line)) {
+            Some(group) => group.push(line),
+            None => groups.push(vec![line]),
+        }
+    }
     let mut text = String::new();
-    let mut at = 0;
-    while at < lines.len() {
-        let alike = |line: &&Value| line["case"] == lines[at]["case"] && line["bench"] == lines[at]["bench"];
-        let group: Vec<&Value> = lines[at..].iter().take_while(alike).collect();
-        at += group.len();
-        let case = case_of(group[0]);
+    for group in groups {
+        let case = [case_of(group[0]), beside_the_crates(group[0]).to_owned()].concat();
         if !case.is_empty() {
             text += &format!("**{case}**\n\n");
         }
@@ -119,40 +123,36 @@ fn title(key: &str) -> String {
 
 fn said(what: &str, value: &Value) -> String {
     match value.as_f64() {
-        Some(time) if what == "ns" || what.contains("ns_per_") || what.ends_with("_ns") => nanos(time),
+        Some(time) if is_time(what) => nanos(time),
         Some(number) if number.fract() != 0.0 => format!("{number:.3}"),
         Some(number) => format!("{number:.0}"),
         _ => plain(value),
     }
 }
 
-/// Lines without rounds: each of their scalars is a column.
+/// Lines without rounds: each of their scalars is a column, where they have the same.
 fn as_they_are(lines: &[&Value]) -> String {
-    let Some(first) = lines.first().and_then(|line| line.as_object()) else { return String::new() };
-    let about = |value: &Value| {
-        let more = value["more"].as_object().into_iter().flatten();
-        let own = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object());
-        let shown = |(key, _): &(&String, &Value)| !matches!(key.as_str(), "bench" | "subject" | "policy");
-        own.chain(more).filter(shown).map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
-    };
-    let has_subject = first.contains_key("subject");
-    if lines
-        .iter()
-        .any(|line| about(line).len() != about(lines[0]).len() || about(line)[0].0 != about(lines[0])[0].0)
-    {
-        return lines.iter().map(|line| as_they_are(&[line])).collect();
+    let columns = |line: &Value| -> Vec<String> { scalars(line).into_iter().map(|(key, _)| key).collect() };
+    let mut text = String::new();
+    for alike in lines.chunk_by(|one, other| columns(one) == columns(other)) {
+        let titles: Vec<String> = columns(alike[0]).iter().map(|key| title(key)).collect();
+        text += &format!("| | {} |\n|---{}|\n", titles.join(" | "), "|---".repeat(titles.len()));
+        for line in alike {
+            let cells: Vec<String> = scalars(line).iter().map(|(key, value)| said(key, value)).collect();
+            text += &format!("| {} | {} |\n", plain(&line["subject"]), cells.join(" | "));
+        }
+        text.push('\n');
     }
-    let columns: Vec<String> = about(lines[0]).into_iter().map(|(key, _)| key).collect();
-    let titles: Vec<String> = columns.iter().map(|key| title(key)).collect();
-    let mut text = format!("| | {} |\n|---", titles.join(" | "));
-    text += &"|---".repeat(columns.len());
-    text += "|\n";
-    for line in lines {
-        let name = if has_subject { plain(&line["subject"]) } else { String::new() };
-        let cells: Vec<String> = about(line).iter().map(|(key, value)| said(key, value)).collect();
-        text += &format!("| {name} | {} |\n", cells.join(" | "));
-    }
-    text + "\n"
+    text
+}
+
+/// What a line says beside what is said elsewhere.
+fn scalars(line: &Value) -> Vec<(String, Value)> {
+    let own = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object());
+    let is_told = |key: &str| !matches!(key, "bench" | "subject" | "policy");
+    let more = line["more"].as_object().into_iter().flatten();
+    let all = own.chain(more).filter(|(key, _)| is_told(key));
+    all.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Calls against what grows: the order, and the times at both ends.
