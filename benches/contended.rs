@@ -3,5 +3,5 @@
 use waitqueue_bench::{bodies, crowds};
 
 fn main() {
-    bodies::contended("contended", &crowds::one_by_one());
+    bodies::contended("contended", &crowds::items());
 }

@@ -4,5 +4,5 @@
 use waitqueue_bench::{bodies, crowds};
 
 fn main() {
-    bodies::handoff("handoff", &crowds::one_by_one());
+    bodies::handoff("handoff", &crowds::tokens());
 }

@@ -27,10 +27,28 @@ pub struct Usage {
     pub calls: Option<u64>,
 }
 
+impl Usage {
+    /// What was used since then.
+    #[must_use]
+    pub fn since(self, start: Usage) -> Usage {
+        Usage {
+            cpu: self.cpu.saturating_sub(start.cpu),
+            slept: self.slept - start.slept,
+            preempted: self.preempted - start.preempted,
+            calls: self.calls,
+        }
+    }
+}
+
 /// The calling process's gauge.
 pub struct Gauge {
     counter: Option<Counter>,
+    /// What had been used at the start, and since then for what does not count.
     start: Usage,
+    /// When what does not count began.
+    away: Usage,
+    /// System calls by which the counter was stopped.
+    stops: u64,
 }
 
 impl Gauge {
@@ -41,32 +59,66 @@ impl Gauge {
             let mut builder = Builder::new(Tracepoint::with_id(id));
             builder.observe_self().any_cpu().inherit(true).include_kernel().build().expect("perf_event_open")
         });
-        Gauge { counter, start: Usage::default() }
+        Gauge { counter, start: Usage::default(), away: Usage::default(), stops: 0 }
     }
 
     /// From here on.
     pub fn start(&mut self) {
         self.start = totals();
-        if let Some(counter) = &mut self.counter {
-            counter.enable().expect("perf");
-        }
+        self.count(true);
     }
 
-    /// What was used since.
+    /// What follows does not count.
+    pub fn suspend(&mut self) {
+        self.count(false);
+        // (Its clock is read first and, when it resumes, last: so that all the looking does not count either.)
+        let cpu = clock(libc::CLOCK_PROCESS_CPUTIME_ID);
+        self.away = Usage { cpu, ..totals() };
+    }
+
+    /// It counts again.
+    pub fn resume(&mut self) {
+        let aside = totals().since(self.away);
+        self.start.cpu += aside.cpu;
+        self.start.slept += aside.slept;
+        self.start.preempted += aside.preempted;
+        self.count(true);
+    }
+
+    /// What was used since the start.
     pub fn stop(&mut self) -> Usage {
-        let calls = self.counter.as_mut().map(|counter| {
-            counter.disable().expect("perf");
-            // (One is that which disabled it.)
-            counter.read().expect("perf").saturating_sub(1)
-        });
-        let end = totals();
-        Usage {
-            cpu: end.cpu - self.start.cpu,
-            slept: end.slept - self.start.slept,
-            preempted: end.preempted - self.start.preempted,
-            calls,
+        self.count(false);
+        let stops = self.stops;
+        let counted = self.counter.as_mut().map(|counter| counter.read().expect("perf"));
+        Usage { calls: counted.map(|calls| calls.saturating_sub(stops)), ..totals().since(self.start) }
+    }
+
+    fn count(&mut self, is_on: bool) {
+        match &mut self.counter {
+            None => {}
+            Some(counter) if is_on => counter.enable().expect("perf"),
+            Some(counter) => {
+                counter.disable().expect("perf");
+                self.stops += 1;
+            }
         }
     }
+}
+
+/// What another process, which lives, has used so far.
+#[must_use]
+pub fn usage_of(pid: i32) -> Usage {
+    let mut which = 0;
+    // SAFETY: fills in our own.
+    assert_eq!(unsafe { libc::clock_getcpuclockid(pid, &raw mut which) }, 0, "a process's clock");
+    let mut usage = Usage { cpu: clock(which), ..Usage::default() };
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        usage.slept += of("voluntary_ctxt_switches:").unwrap_or(0);
+        usage.preempted += of("nonvoluntary_ctxt_switches:").unwrap_or(0);
+    }
+    usage
 }
 
 fn totals() -> Usage {

@@ -1,6 +1,8 @@
 //! What it runs on, and where its processes run.
-#![allow(unsafe_code)] // the scheduler's calls, clocks, limits
+#![allow(unsafe_code)] // the scheduler's calls, clocks, limits, the C library's version
 
+use std::ffi::CStr;
+use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use serde_json::{Value, json};
@@ -137,14 +139,37 @@ pub fn describe() -> Value {
         "cpu": model.map_or("unknown", |(_, model)| model),
         "cpus": cpus().len(),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "libc": libc_version(),
         "virtual": cpuinfo.contains(" hypervisor "),
+    })
+}
+
+/// When this is, of which state of the source, and how busy the machine was just before.
+#[must_use]
+pub fn this_run() -> Value {
+    json!({
+        "at": said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        "commit": said_by("git", &["describe", "--always", "--dirty"]),
         "load": load(),
     })
 }
 
-/// How many processes were running, on average over the last minute.
+/// The first line that a program prints; nothing if it fails.
 #[must_use]
-pub fn load() -> f64 {
+pub fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output();
+    let text = output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).into());
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// glibc's, the version of whose condition variable, mutex and semaphore this is.
+fn libc_version() -> String {
+    // SAFETY: returns a static string.
+    unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_string_lossy().into_owned()
+}
+
+/// How many processes were running, on average over the last minute.
+fn load() -> f64 {
     read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 

@@ -4,7 +4,7 @@ use clap::Parser;
 
 use crate::subjects::{Subject, Subjects};
 
-/// `cargo bench --bench roundtrip -- --quick --only futex`
+/// `cargo bench --bench roundtrip -- --quick --only futex`; all benches take all of it, so that it can be told to all.
 #[derive(Parser, Debug, Clone)]
 pub struct Options {
     /// How often each subject has its turn.
@@ -16,6 +16,9 @@ pub struct Options {
     /// Only subjects whose name contains this; the one that the others are compared with is always played.
     #[arg(long, default_value = "")]
     pub only: String,
+    /// How long tokens go round to see how even that is.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
     /// What `cargo bench` passes on.
     #[arg(long, hide = true)]
     bench: bool,
@@ -25,11 +28,17 @@ impl Options {
     /// Those of the command line.
     #[must_use]
     pub fn read() -> Options {
-        let mut options = Options::parse();
-        if options.quick {
-            options.rounds = options.rounds.min(2);
+        Options::parse().in_earnest_or_quick()
+    }
+
+    /// The same, for who has read them together with others.
+    #[must_use]
+    pub fn in_earnest_or_quick(mut self) -> Options {
+        if self.quick {
+            self.rounds = self.rounds.min(2);
+            self.seconds = self.seconds.min(1);
         }
-        options
+        self
     }
 
     /// How many operations a round has that in earnest has so many.

@@ -57,12 +57,15 @@ pub enum Unit {
 impl Unit {
     fn mark(self, value: f64) -> String {
         match self {
-            Unit::Time => nanos(value).replace(".00", ""),
+            Unit::Time => nanos(value).replace(".00 ", " ").replace(".50 ", ".5 "),
             Unit::Count if value < 10.0 => format!("{value:.1}").replace(".0", ""),
             Unit::Count => format!("{value:.0}"),
         }
     }
 }
+
+/// What bars are, in most pictures.
+pub const TO_THE_SLOWEST: &str = "a dot for the median, a bar to the slowest in a hundred, cut off where it is very long; further left is better";
 
 /// What a picture says above and beside.
 pub struct Caption<'a> {
@@ -93,8 +96,13 @@ fn tell(file: &Path, outcome: Outcome) {
     }
 }
 
-/// In the order of their appearance.
+/// Those who are in many pictures have their colours, the others in the order of their appearance.
 fn colour(names: &[String], name: &str) -> RGBColor {
+    const KNOWN: [&str; 8] =
+        ["condvar", "bare futex", "semaphore", "futex_waitv", "epoll", "poll", "iceoryx2", "raw_sync"];
+    if let Some(at) = KNOWN.iter().position(|known| name.contains(known)) {
+        return OTHERS[at];
+    }
     let alike: Vec<&String> = names.iter().filter(|other| is_ours(other) == is_ours(name)).collect();
     let at = alike.iter().position(|other| *other == name).unwrap_or(0);
     match (is_ours(name), at) {
@@ -122,54 +130,80 @@ fn titled<'a>(root: &Area<'a>, caption: &Caption) -> Result<Area<'a>, Box<dyn st
     Ok(root.clone().margin(74, 12, 24, 24))
 }
 
-/// The powers of ten, with two and five times them, that a range of values contains.
-fn marks(from: f64, to: f64) -> Vec<f64> {
-    let decades = from.log10().floor() as i32..=to.log10().ceil() as i32;
-    let all = decades.clone().flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power)));
-    let is_wide = to / from > 300.0;
-    all.filter(|mark| (from..=to).contains(mark))
-        .filter(|mark| !is_wide || (mark.log10() - mark.log10().round()).abs() < 1e-9)
-        .collect()
+/// A logarithmic axis: values, and the pixels that they lie at.
+struct Axis {
+    values: (f64, f64),
+    pixels: (i32, i32),
+}
+
+impl Axis {
+    /// Of some values, with room at both ends; so wide that what is nearly the same looks so.
+    fn new(values: impl Iterator<Item = f64>, pixels: (i32, i32)) -> Axis {
+        const ROOM: f64 = 1.2;
+        const WIDTH: f64 = 4.0;
+        let (least, most) = values
+            .fold((f64::MAX, f64::MIN_POSITIVE), |(least, most), value| (least.min(value), most.max(value)));
+        let more = (WIDTH / (most / least)).sqrt().max(1.0);
+        Axis { values: (least / more / ROOM, most * more * ROOM), pixels }
+    }
+
+    fn at(&self, value: f64) -> i32 {
+        let ((from, to), (first, last)) = (self.values, self.pixels);
+        let part = (value / from).ln() / (to / from).ln();
+        first + (f64::from(last - first) * part.clamp(0.0, 1.0)) as i32
+    }
+
+    /// Round numbers, as many as are of use.
+    fn marks(&self) -> Vec<f64> {
+        let (from, to) = self.values;
+        let steps: &[f64] = match to / from {
+            ..10.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
+            ..300.0 => &[1.0, 2.0, 5.0],
+            _ => &[1.0],
+        };
+        let decades = from.log10().floor() as i32..=to.log10().ceil() as i32;
+        let all = decades.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        all.filter(|mark| (from..=to).contains(mark)).collect()
+    }
 }
 
 fn draw_bars(file: &Path, caption: &Caption, panels: &mut [Panel]) -> Outcome {
     const ROW: i32 = 26;
-    const NAMES: i32 = 230;
+    /// For the times behind the bars.
+    const TIMES: i32 = 150;
+    let longest = panels.iter().flat_map(|panel| &panel.bars).map(|bar| bar.0.chars().count()).max();
+    let names = 24 + longest.unwrap_or(0) as i32 * 8;
     let rows: i32 = panels.iter().map(|panel| panel.bars.len() as i32).sum();
-    let height = 74 + rows * ROW + panels.len() as i32 * 72 + 12;
+    let height = 84 + rows * ROW + panels.len() as i32 * 72;
     let root = SVGBackend::new(file, (WIDTH, height as u32)).into_drawing_area();
     let below = titled(&root, caption)?;
     let mut top = 0;
     for panel in panels {
         panel.bars.sort_by(|one, other| one.1.total_cmp(&other.1));
-        let (least, most) = panel
-            .bars
-            .iter()
-            .fold((f64::MAX, 1.0_f64), |(least, most), (_, p50, p99)| (least.min(*p50), most.max(*p99)));
-        let (from, to) = (least * 0.8, most * 1.25);
-        let width = (WIDTH - 160) as i32 - NAMES;
-        let x = |value: f64| NAMES + (f64::from(width) * (value / from).ln() / (to / from).ln()) as i32;
+        // (A bar that is so long that all else would look alike is cut off.)
+        let slowest = panel.bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+        let ends = panel.bars.iter().flat_map(|(_, p50, p99)| [*p50, p99.min(slowest * 10.0)]);
+        let axis = Axis::new(ends, (names, WIDTH as i32 - 48 - TIMES));
         let bottom = top + 26 + panel.bars.len() as i32 * ROW;
         below.draw(&Text::new(panel.title.clone(), (0, top), font(16, INK)))?;
-        for mark in marks(from, to) {
-            below.draw(&PathElement::new([(x(mark), top + 22), (x(mark), bottom)], FAINT))?;
+        for mark in axis.marks() {
+            let x = axis.at(mark);
+            below.draw(&PathElement::new([(x, top + 22), (x, bottom)], FAINT))?;
             let style = anchored(12, HPos::Center, VPos::Top);
-            below.draw(&Text::new(Unit::Time.mark(mark), (x(mark), bottom + 4), style))?;
+            below.draw(&Text::new(Unit::Time.mark(mark), (x, bottom + 4), style))?;
         }
         for (at, (name, p50, p99)) in panel.bars.iter().enumerate() {
             let middle = top + 26 + at as i32 * ROW + ROW / 2;
             let colour = if is_ours(name) { OURS } else { OTHERS[0] };
             let style = anchored(14, HPos::Right, VPos::Center);
-            below.draw(&Text::new(name.clone(), (NAMES - 12, middle), style))?;
-            let range = [(x(*p50), middle - 3), (x(*p99), middle + 3)];
-            below.draw(&Rectangle::new(range, colour.mix(0.35).filled()))?;
-            below.draw(&Circle::new((x(*p50), middle), 6, colour.filled()))?;
+            below.draw(&Text::new(name.clone(), (names - 12, middle), style))?;
+            let (start, end) = (axis.at(*p50), axis.at(*p99));
+            below
+                .draw(&Rectangle::new([(start, middle - 3), (end, middle + 3)], colour.mix(0.35).filled()))?;
+            below.draw(&Circle::new((start, middle), 6, colour.filled()))?;
             let style = anchored(12, HPos::Left, VPos::Center);
-            below.draw(&Text::new(
-                format!("{} … {}", nanos(*p50), nanos(*p99)),
-                (x(*p99) + 10, middle),
-                style,
-            ))?;
+            let times = format!("{} … {}", nanos(*p50), nanos(*p99));
+            below.draw(&Text::new(times, (end + 10, middle), style))?;
         }
         top = bottom + 46;
     }
@@ -178,52 +212,60 @@ fn draw_bars(file: &Path, caption: &Caption, panels: &mut [Panel]) -> Outcome {
 }
 
 fn draw_curves(file: &Path, caption: &Caption, curves: &[Curve]) -> Outcome {
-    let root = SVGBackend::new(file, (WIDTH, 600)).into_drawing_area();
-    let below = titled(&root, caption)?;
-    let names: Vec<String> = curves.iter().map(|curve| curve.name.clone()).collect();
+    const HEIGHT: u32 = 560;
+    /// For the names behind the curves.
+    const NAMES: i32 = 210;
+    let (left, right) = (84, WIDTH as i32 - NAMES);
+    let (top, bottom) = (108, HEIGHT as i32 - 62);
+    let root = SVGBackend::new(file, (WIDTH, HEIGHT)).into_drawing_area();
+    titled(&root, caption)?;
     let all = || curves.iter().flat_map(|curve| curve.points.iter().copied());
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        let (least, most) =
-            values.fold((f64::MAX, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-        (least * 0.85)..(most * 1.2)
-    };
-    let (xs, ys) = (range(&mut all().map(|point| point.0)), range(&mut all().map(|point| point.1)));
-    let mut chart = ChartBuilder::on(&below)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
-        .margin_right(190)
-        .build_cartesian_2d(xs.clone().log_scale(), ys.clone().log_scale())?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE.mix(0.0))
-        .bold_line_style(FAINT)
-        .axis_style(INK.mix(0.4))
-        .x_desc(caption.x.0)
-        .y_desc(caption.y.0)
-        .x_label_formatter(&|value| caption.x.1.mark(*value))
-        .y_label_formatter(&|value| caption.y.1.mark(*value))
-        .label_style(font(12, INK))
-        .axis_desc_style(font(14, INK))
-        .draw()?;
+    let (across, up) = (
+        Axis::new(all().map(|point| point.0), (left, right)),
+        Axis::new(all().map(|point| point.1), (bottom, top)),
+    );
+    let mut measured: Vec<f64> = all().map(|point| point.0).collect();
+    measured.sort_by(f64::total_cmp);
+    measured.dedup();
+    for mark in if measured.len() <= 8 { measured } else { across.marks() } {
+        let x = across.at(mark);
+        root.draw(&PathElement::new([(x, top), (x, bottom)], FAINT))?;
+        let style = anchored(12, HPos::Center, VPos::Top);
+        root.draw(&Text::new(caption.x.1.mark(mark), (x, bottom + 8), style))?;
+    }
+    for mark in up.marks() {
+        let y = up.at(mark);
+        root.draw(&PathElement::new([(left, y), (right, y)], FAINT))?;
+        let style = anchored(12, HPos::Right, VPos::Center);
+        root.draw(&Text::new(caption.y.1.mark(mark), (left - 10, y), style))?;
+    }
+    let middle = (left + right) / 2;
+    root.draw(&Text::new(caption.x.0, (middle, bottom + 34), anchored(14, HPos::Center, VPos::Top)))?;
+    root.draw(&Text::new(caption.y.0, (24, top - 14), anchored(14, HPos::Left, VPos::Bottom)))?;
+    let names: Vec<String> = curves.iter().map(|curve| curve.name.clone()).collect();
+    let place = |point: &(f64, f64)| (across.at(point.0), up.at(point.1));
     for curve in curves {
         let colour = colour(&names, &curve.name);
         let width = if is_ours(&curve.name) { 3 } else { 2 };
-        chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(width)))?;
-        chart.draw_series(curve.points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+        let points: Vec<(i32, i32)> = curve.points.iter().map(place).collect();
+        root.draw(&PathElement::new(points.clone(), colour.stroke_width(width)))?;
+        for point in points {
+            root.draw(&Circle::new(point, 3, colour.filled()))?;
+        }
     }
-    // Names at the ends of their curves, moved apart where they would lie upon each other.
-    let mut ends: Vec<(i32, &Curve)> = curves
-        .iter()
-        .filter_map(|curve| Some((chart.backend_coord(curve.points.last()?).1, curve)))
-        .collect();
-    ends.sort_by_key(|(height, _)| *height);
+    // Names behind the curves, each led to from its end, and moved apart where they would lie upon each other.
+    let last = |curve: &Curve| curve.points.last().map(place);
+    let mut ends: Vec<((i32, i32), &Curve)> =
+        curves.iter().filter_map(|curve| Some((last(curve)?, curve))).collect();
+    ends.sort_by_key(|(end, _)| end.1);
     let mut free = 0;
-    for (height, curve) in ends {
-        let place = height.max(free);
-        free = place + 18;
+    for (end, curve) in ends {
+        let height = end.1.max(free);
+        free = height + 18;
         let colour = colour(&names, &curve.name);
+        root.draw(&PathElement::new([end, (right + 4, height)], colour.mix(0.35)))?;
         let style = font(14, colour).pos(Pos::new(HPos::Left, VPos::Center));
-        root.draw(&Text::new(curve.name.clone(), (WIDTH as i32 - 206, place), style))?;
+        root.draw(&Text::new(curve.name.clone(), (right + 10, height), style))?;
     }
     root.present()?;
     Ok(())

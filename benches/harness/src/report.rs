@@ -32,7 +32,14 @@ impl Round {
         tally.usage.cpu as f64 / tally.operations.max(1) as f64
     }
 
-    /// The same of all roles together, for each operation of the first.
+    /// How often a role slept for each of its operations.
+    #[must_use]
+    pub fn slept(&self, role: usize) -> f64 {
+        let tally = &self.tallies[role];
+        tally.usage.slept as f64 / tally.operations.max(1) as f64
+    }
+
+    /// Processor time of all roles together, for each operation of the first.
     #[must_use]
     pub fn cpu_of_all(&self) -> f64 {
         let total: u64 = self.tallies.iter().map(|tally| tally.usage.cpu).sum();
@@ -56,6 +63,14 @@ pub struct Score {
 }
 
 impl Score {
+    /// Of one round only.
+    #[must_use]
+    pub fn of(tallies: Vec<Tally>) -> Score {
+        let mut score = Score::new();
+        score.add(tallies);
+        score
+    }
+
     fn new() -> Score {
         Score { rounds: Vec::new(), times: Histogram::new(3).expect("three digits"), counted: Vec::new() }
     }
@@ -87,7 +102,9 @@ impl Score {
         self.times.value_at_quantile(quantile) as f64
     }
 
-    fn roles(&self) -> usize {
+    /// How many roles its plays have.
+    #[must_use]
+    pub fn roles(&self) -> usize {
         self.rounds[0].tallies.len()
     }
 
@@ -134,19 +151,31 @@ impl Ratio {
 
 /// Plays all of `subjects` in turns; `play` is told whether system calls are counted this time.
 pub fn in_turns<T>(options: &Options, subjects: &[T], play: impl Fn(&T, bool) -> Vec<Tally>) -> Vec<Score> {
-    let mut scores: Vec<Score> = subjects.iter().map(|_| Score::new()).collect();
+    let scores = several_in_turns(options, subjects, |subject, counted| [play(subject, counted)]);
+    scores.into_iter().map(|[score]| score).collect()
+}
+
+/// The same for plays in which several things are measured at once.
+pub fn several_in_turns<T, const N: usize>(
+    options: &Options,
+    subjects: &[T],
+    play: impl Fn(&T, bool) -> [Vec<Tally>; N],
+) -> Vec<[Score; N]> {
+    let mut all: Vec<[Score; N]> = subjects.iter().map(|_| [(); N].map(|()| Score::new())).collect();
     for round in 0..options.rounds {
         for turn in 0..subjects.len() {
             let at = (turn + round) % subjects.len();
-            scores[at].add(play(&subjects[at], false));
+            let outcomes = play(&subjects[at], false);
+            all[at].iter_mut().zip(outcomes).for_each(|(score, tallies)| score.add(tallies));
         }
     }
     if counts_calls() {
-        for (subject, score) in subjects.iter().zip(&mut scores) {
-            score.counted = play(subject, true);
+        for (subject, scores) in subjects.iter().zip(&mut all) {
+            let outcomes = play(subject, true);
+            scores.iter_mut().zip(outcomes).for_each(|(score, tallies)| score.counted = tallies);
         }
     }
-    scores
+    all
 }
 
 /// What one line of the table and of the file says.
@@ -155,6 +184,8 @@ pub struct Row<'a> {
     pub subject: String,
     /// How it waited.
     pub policy: &'a str,
+    /// What has to be said of it: "awake".
+    pub note: &'a str,
     /// Its results.
     pub score: &'a Score,
     /// What they are to those of others: "÷ bare futex".
@@ -169,6 +200,7 @@ pub struct Report {
     folder: PathBuf,
     lines: File,
     machine: Value,
+    run: Value,
     case: Map<String, Value>,
 }
 
@@ -176,15 +208,14 @@ impl Report {
     /// Begins one; `about` says in a sentence what an operation is.
     #[must_use]
     pub fn new(bench: &str, about: &str) -> Report {
-        let machine = machine::describe();
+        let (machine, run) = (machine::describe(), machine::this_run());
         let folder = folder();
-        fs::create_dir_all(&folder).expect("target/bench");
-        let lines = File::create(folder.join(format!("{bench}.json"))).expect("target/bench");
-        println!("{bench}: {about}\n{machine}");
+        println!("{bench}: {about}\n{machine}\n{run}");
         if !counts_calls() {
             println!("system calls are not counted: that takes CAP_PERFMON and tracefs");
         }
-        Report { bench: bench.to_owned(), folder, lines, machine, case: Map::new() }
+        let lines = lines_of(bench);
+        Report { bench: bench.to_owned(), folder, lines, machine, run, case: Map::new() }
     }
 
     /// The rows that follow are about this: `{"pinning": "two CPUs"}`.
@@ -193,25 +224,27 @@ impl Report {
         let text: Vec<String> = case.iter().map(|(what, value)| format!("{what} {}", plain(value))).collect();
         println!("\n{}", text.join(", "));
         println!(
-            "  {:<28} {:>8} {:>8} {:>8} {:>8}   {:<17} {:<11} {:<11}",
-            "", "p50", "p99", "p99.9", "max", "CPU/op", "sleeps/op", "calls/op"
+            "  {:<28} {:<7} {:>8} {:>8} {:>8} {:>8}   {:<17} {:<11} {:<11}",
+            "", "policy", "p50", "p99", "p99.9", "max", "CPU/op", "sleeps/op", "calls/op"
         );
         self.case = case;
     }
 
     /// One row.
     pub fn row(&mut self, row: &Row) {
-        let Row { subject, policy, score, ratios, more } = row;
+        let Row { subject, policy, note, score, ratios, more } = row;
         let roles = || 0..score.roles();
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|quantile| score.at(quantile));
         let max = score.times.max() as f64;
         let join = |texts: Vec<String>| texts.join(" + ");
         let cpu = |role: usize| score.median(|round| round.cpu(role));
         let ratio = |(to, ratio): &(String, Ratio)| {
-            format!("{:.2} ({:.2}…{:.2}) {to}", ratio.median, ratio.low, ratio.high)
+            let whom = more["whom"][to].as_str().map(|whom| format!(" ({whom})")).unwrap_or_default();
+            format!("{:.2} ({:.2}…{:.2}) {to}{whom}", ratio.median, ratio.low, ratio.high)
         };
         println!(
-            "  {subject:<28} {:>8} {:>8} {:>8} {:>8}   {:<17} {:<11} {:<11} {}",
+            "  {:<28} {policy:<7} {:>8} {:>8} {:>8} {:>8}   {:<17} {:<11} {:<11} {}",
+            named(subject, note),
             nanos(p50),
             nanos(p99),
             nanos(p999),
@@ -231,12 +264,12 @@ impl Report {
         };
         let told = |(to, ratio): &(String, Ratio)| json!({"what": to, "median": ratio.median, "p10": ratio.low, "p90": ratio.high});
         let line = json!({
-            "bench": self.bench, "subject": subject, "policy": policy, "case": self.case,
+            "bench": self.bench, "subject": subject, "policy": policy, "note": note, "case": self.case,
             "rounds": score.rounds.len(), "samples": score.times.len(),
             "p50_ns": p50, "p99_ns": p99, "p999_ns": p999, "max_ns": max,
             "per_operation": roles().map(role).collect::<Vec<_>>(),
             "ratios": ratios.iter().map(told).collect::<Vec<_>>(),
-            "more": more, "machine": self.machine,
+            "more": more, "machine": self.machine, "run": self.run,
         });
         writeln!(self.lines, "{line}").expect("a line");
     }
@@ -246,7 +279,7 @@ impl Report {
         println!("  {subject:<28} {more}");
         let line = json!({
             "bench": self.bench, "subject": subject, "policy": policy, "case": self.case, "more": more,
-            "machine": self.machine,
+            "machine": self.machine, "run": self.run,
         });
         writeln!(self.lines, "{line}").expect("a line");
     }
@@ -263,6 +296,19 @@ impl Drop for Report {
     fn drop(&mut self) {
         println!("\n{}", self.folder.join(format!("{}.json", self.bench)).display());
     }
+}
+
+/// The file for the lines of a bench, empty.
+pub(crate) fn lines_of(bench: &str) -> File {
+    let folder = folder();
+    fs::create_dir_all(&folder).expect("target/bench");
+    File::create(folder.join(format!("{bench}.json"))).expect("target/bench")
+}
+
+/// A subject with what has to be said of it.
+#[must_use]
+pub fn named(subject: &str, note: &str) -> String {
+    if note.is_empty() { subject.to_owned() } else { format!("{subject} ({note})") }
 }
 
 /// `target/bench`: a bench is in `target/release/deps`.

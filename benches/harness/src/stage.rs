@@ -3,6 +3,7 @@
 //! ```text
 //! director    play(roles) forks one process for each role, then sleeps until all have ended
 //! performer   opens what it needs · ready(): meets the others · warms up · begin() · samples … · end(operations)
+//!             and between them aside(…): what belongs to the play, not to what is measured
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -56,11 +57,11 @@ pub struct Performer<'a> {
     mine: usize,
     sampled: usize,
     started: u64,
-    paused: u64,
+    set_aside: u64,
     gauge: Gauge,
 }
 
-impl Performer<'_> {
+impl<'a> Performer<'a> {
     /// Says that all is opened, and waits until the others say so too.
     pub fn ready(&mut self) {
         let mine = self.own(HEAD..self.stride);
@@ -90,23 +91,31 @@ impl Performer<'_> {
         self.sampled += 1;
     }
 
-    /// Works for so many nanoseconds, which do not count; returns how many they were.
+    /// Does what does not count: its time, and what it uses, are in no figure.
+    pub fn aside<T>(&mut self, body: impl FnOnce() -> T) -> T {
+        self.gauge.suspend();
+        let start = now();
+        let outcome = body();
+        self.set_aside += now() - start;
+        self.gauge.resume();
+        outcome
+    }
+
+    /// Works for so many nanoseconds, which do not count; returns how many they were, with the stopping of clocks.
     pub fn pause(&mut self, nanos: u64) -> u64 {
         let start = now();
-        work(nanos);
-        let paused = now() - start;
-        self.paused += paused;
-        paused
+        self.aside(|| work(nanos));
+        now() - start
     }
 
     /// The end of what is measured: so many operations.
     pub fn end(&mut self, operations: u64) {
-        let elapsed = now() - self.started - self.paused;
+        let elapsed = now() - self.started - self.set_aside;
         let usage = self.gauge.stop();
         let head = self.own(0..HEAD);
         head[ELAPSED].store(elapsed, Relaxed);
         head[OPERATIONS].store(operations, Relaxed);
-        head[CPU].store(usage.cpu.saturating_sub(self.paused), Relaxed);
+        head[CPU].store(usage.cpu, Relaxed);
         head[SLEPT].store(usage.slept, Relaxed);
         head[PREEMPTED].store(usage.preempted, Relaxed);
         head[CALLS].store(usage.calls.map_or(0, |calls| calls + 1), Relaxed);
@@ -115,7 +124,7 @@ impl Performer<'_> {
 
     /// A word that all performers of the play share; zero at first. There are 64, each 8 bytes.
     #[must_use]
-    pub fn word(&self, which: usize) -> &AtomicU64 {
+    pub fn word(&self, which: usize) -> &'a AtomicU64 {
         assert!(which < COMMON);
         &self.words[which]
     }
@@ -174,7 +183,7 @@ pub fn play(counted: bool, samples: usize, roles: Vec<Role>) -> Vec<Tally> {
                 mine,
                 sampled: 0,
                 started: 0,
-                paused: 0,
+                set_aside: 0,
                 gauge,
             });
         }));

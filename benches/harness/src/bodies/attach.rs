@@ -61,12 +61,12 @@ pub fn attach(bench: &str) {
     for (job, score) in Job::ALL.iter().zip(&scores) {
         panel.bars.push((job.name().into(), score.at(0.5), score.at(0.99)));
         let (ratios, more) = (Vec::new(), json!({}));
-        report.row(&Row { subject: job.name().into(), policy: "", score, ratios, more });
+        report.row(&Row { subject: job.name().into(), policy: "", note: "", score, ratios, more });
     }
     sizes(&mut report);
     let caption = Caption {
         title: "Beginning and ending",
-        about: "median, and the bar to the slowest of a hundred; further left is better",
+        about: plot::TO_THE_SLOWEST,
         x: ("", Unit::Time),
         y: ("", Unit::Time),
     };
@@ -86,25 +86,27 @@ fn play_once(job: Job, operations: u32, counted: bool) -> Vec<Tally> {
         me.begin();
         for at in 0..operations {
             let nanos = match job {
-                Job::MakeMemory => timed(|| {
+                Job::MakeMemory => timed(me, || {
                     Segment::create_sized(&format!("{name}-new"), size, |segment| fill(segment, size))
                 }),
-                Job::MapMemory => timed(|| Segment::open(segment.as_ref().expect("made above"))),
+                Job::MapMemory => timed(me, || Segment::open(segment.as_ref().expect("made above"))),
                 Job::Create => {
                     let new = format!("{name}-new");
-                    let nanos = timed(|| Region::create(&new).expect("a new region"));
-                    Region::unlink(&new).expect("it was created");
+                    let nanos = timed(me, || Region::create(&new).expect("a new region"));
+                    me.aside(|| Region::unlink(&new).expect("it was created"));
                     nanos
                 }
-                Job::Open => timed(|| Region::open(name).expect("the region")),
-                Job::OpenOrCreate => timed(|| Region::open_or_create(name).expect("the region")),
+                Job::Open => timed(me, || Region::open(name).expect("the region")),
+                Job::OpenOrCreate => timed(me, || Region::open_or_create(name).expect("the region")),
                 Job::Detach => {
-                    let region = Region::open(name).expect("the region");
-                    timed(|| drop(region))
+                    let region = me.aside(|| Region::open(name).expect("the region"));
+                    timed(me, || drop(region))
                 }
                 Job::Queue => {
-                    let region = Region::open(name).expect("the region");
-                    timed(|| region.queue(&at.to_string()).expect("a new queue"))
+                    let region = me.aside(|| Region::open(name).expect("the region"));
+                    let nanos = timed(me, || region.queue(&at.to_string()).expect("a new queue"));
+                    me.aside(|| drop(region));
+                    nanos
                 }
             };
             me.sample(nanos);
@@ -129,12 +131,12 @@ fn play_once(job: Job, operations: u32, counted: bool) -> Vec<Tally> {
     tallies
 }
 
-/// What is made is given back afterwards.
-fn timed<T>(make: impl FnOnce() -> T) -> u64 {
+/// What is made is given back afterwards, which does not count.
+fn timed<T>(me: &mut Performer, make: impl FnOnce() -> T) -> u64 {
     let start = now();
     let made = black_box(make());
     let nanos = now() - start;
-    drop(made);
+    me.aside(|| drop(made));
     nanos
 }
 

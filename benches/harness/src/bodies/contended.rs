@@ -2,12 +2,14 @@
 //!
 //! A pair is a buffer: who puts waits for room, who takes waits for items. It has room for as many items as there are
 //! on each side, so both sides sleep and are woken all the time. An operation is an item put; a sample is how long
-//! that took the one who put it, his wait for room included.
+//! that took the one who put it, his wait for room included. In the end all buffers have to be empty.
+
+use std::sync::atomic::Ordering::*;
 
 use serde_json::json;
 
 use super::many::{among, merged};
-use crate::crowds::{Crowd, Crowds};
+use crate::crowds::{Crowd, Crowds, Member};
 use crate::machine::{Pinning, now};
 use crate::options::Options;
 use crate::plot::{self, Caption, Curve, Unit};
@@ -15,6 +17,8 @@ use crate::report::{Report, Row, Score, in_turns};
 use crate::stage::{Performer, Role, Tally, play};
 
 const SIDES: [usize; 4] = [2, 4, 8, 16];
+/// The word of a play in which its processes count themselves at their ends.
+const ENDED: usize = 0;
 
 /// One play's kind.
 struct Entrant<'a> {
@@ -33,7 +37,7 @@ pub fn contended(bench: &str, crowds: &Crowds) {
     for is_shared in [true, false] {
         let of = |side| crowds.iter().map(move |crowd| Entrant { crowd: *crowd, side, is_shared });
         let entrants: Vec<Entrant> = SIDES.into_iter().flat_map(of).collect();
-        let operations = options.operations(16_000).next_multiple_of(16);
+        let operations = options.operations(8000).next_multiple_of(16);
         let scores = in_turns(&options, &entrants, |entrant, counted| entrant.play(operations, counted));
         for (turn, side) in SIDES.into_iter().enumerate() {
             let queues = if is_shared { "one pair" } else { "a pair for each two" };
@@ -51,7 +55,8 @@ pub fn contended(bench: &str, crowds: &Crowds) {
                 let fewest = &scores_of(0)[at];
                 ratios.push((format!("÷ with {}", SIDES[0]), score.to(fewest, |round| round.mean())));
                 let more = json!({"mean_ns": score.median(|round| round.mean())});
-                report.row(&Row { subject: crowd.name(), policy: crowd.policy(), score, ratios, more });
+                let (subject, policy) = (crowd.name(), crowd.policy());
+                report.row(&Row { subject, policy, note: "", score, ratios, more });
             }
         }
         draw(&report, &crowds, &scores, is_shared);
@@ -61,8 +66,8 @@ pub fn contended(bench: &str, crowds: &Crowds) {
 impl Entrant<'_> {
     fn play(&self, operations: u32, counted: bool) -> Vec<Tally> {
         let (side, is_shared) = (self.side, self.is_shared);
-        let (pairs, room) = if is_shared { (1, side as u32) } else { (side, 1) };
-        let counts: Vec<u32> = (0..pairs).flat_map(|_| [0, room]).collect();
+        let (pairs, each_room) = if is_shared { (1, side as u32) } else { (side, 1) };
+        let counts: Vec<u32> = (0..pairs).flat_map(|_| [0, each_room]).collect();
         let ground = &self.crowd.create(&counts, 2 * side);
         let each = operations / side as u32;
         let role = |at: usize| {
@@ -70,6 +75,12 @@ impl Entrant<'_> {
             let (items, room) = (2 * pair, 2 * pair + 1);
             // (So that each two are on two processors.)
             let seat = Pinning::TwoCpus.seat(at + at / side);
+            let check = move |me: &Performer, member: &dyn Member| {
+                if me.word(ENDED).fetch_add(1, AcqRel) + 1 == 2 * side as u64 {
+                    let left = |line| member.left(line);
+                    assert!((0..pairs).all(|pair| (left(2 * pair), left(2 * pair + 1)) == (0, each_room)));
+                }
+            };
             let puts = move |me: &mut Performer| {
                 let mut member = ground.open();
                 me.ready();
@@ -81,6 +92,7 @@ impl Entrant<'_> {
                     me.sample(now() - start);
                 }
                 me.end(u64::from(each));
+                check(me, &*member);
             };
             let takes = move |me: &mut Performer| {
                 let mut member = ground.open();
@@ -91,6 +103,7 @@ impl Entrant<'_> {
                     member.put(room);
                 }
                 me.end(u64::from(each));
+                check(me, &*member);
             };
             if at < side { Role::new("who put", seat, puts) } else { Role::new("who take", seat, takes) }
         };

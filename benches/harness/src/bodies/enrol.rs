@@ -9,6 +9,7 @@ use waitqueue::{Queue, Region, Source, WaitOptions, wait_many};
 
 use crate::machine::{Pinning, now};
 use crate::options::Options;
+use crate::plot::{self, Caption, Curve, Unit};
 use crate::report::{Report, Row, in_turns};
 use crate::stage::{Performer, Role, play};
 
@@ -22,14 +23,23 @@ pub fn enrol_and_leave(bench: &str, counts: &[usize]) {
         let role = Role::new("waiter", Pinning::TwoCpus.seat(0), body);
         play(counted, operations as usize, vec![role])
     });
+    let mut curve = Curve { name: "waitqueue, wait_many".into(), points: Vec::new() };
     for (count, score) in counts.iter().zip(&scores) {
         report.case(json!({"queues": count}));
         let per_queue = score.at(0.5) / *count as f64;
         let more = json!({"ns_per_queue": per_queue});
         let subject = "waitqueue, wait_many".to_owned();
-        report.row(&Row { subject, policy: "sleep", score, ratios: Vec::new(), more });
+        report.row(&Row { subject, policy: "sleep", note: "", score, ratios: Vec::new(), more });
         println!("  {per_queue:.1} ns for each queue");
+        curve.points.push((*count as f64, per_queue));
     }
+    let caption = Caption {
+        title: "Enrolling on many queues, and leaving them",
+        about: "median; lower is better, and flat is linear",
+        x: ("queues", Unit::Count),
+        y: ("for each queue", Unit::Time),
+    };
+    plot::curves(&report.picture(""), &caption, &[curve]);
 }
 
 fn enrol(me: &mut Performer, count: usize, operations: u32) {
@@ -42,7 +52,7 @@ fn enrol(me: &mut Performer, count: usize, operations: u32) {
     let mut conditions: Vec<_> = queues.iter().map(|_| || never.load(Acquire) != 0).collect();
     let mut sources: Vec<_> =
         queues.iter().zip(&mut conditions).map(|(queue, condition)| Source::new(queue, condition)).collect();
-    let passed = WaitOptions::new().timeout(Duration::from_nanos(1));
+    let passed = WaitOptions::new().spin(Duration::ZERO).timeout(Duration::from_nanos(1));
     let mut once = || wait_many(&mut sources, &passed).expect_err("the deadline has passed");
     me.ready();
     (0..5).for_each(|_| drop(once()));

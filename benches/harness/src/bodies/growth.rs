@@ -120,7 +120,8 @@ impl Call {
         match self {
             Call::WakeNobody | Call::Holds | Call::Enrol => 100,
             Call::WakeOne => 400,
-            Call::Attach | Call::FindQueue | Call::JoinSet => 100,
+            Call::Attach => 50,
+            Call::FindQueue | Call::JoinSet => 100,
         }
     }
 }
@@ -141,7 +142,7 @@ pub fn growth(bench: &str) {
                 curve.points.push((*count as f64, nanos));
                 let more = json!({"ns": nanos, "hot": call.is_hot()});
                 let subject = format!("waitqueue, {}", call.name());
-                report.row(&Row { subject, policy: "sleep", score, ratios: Vec::new(), more });
+                report.row(&Row { subject, policy: "sleep", note: "", score, ratios: Vec::new(), more });
             }
         }
         report.case(json!({"grows with": axis.name()}));
@@ -226,6 +227,8 @@ impl Filled {
     /// Starts one who attaches, and waits until he rests.
     fn start(&mut self, cast: &mut Cast, body: impl FnOnce(Open)) {
         let actor = cast.start(|steps| {
+            // (The caller has the other processor to himself.)
+            Pinning::TwoCpus.seat(0).take();
             let open = Open::new(&self.name);
             steps.advance();
             body(open);

@@ -11,7 +11,6 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::*;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -23,10 +22,9 @@ use crate::options::Options;
 use crate::plot::{self, Caption, Panel, Unit};
 use crate::report::{Report, Row, Score, in_turns};
 use crate::stage::{Performer, Role, Tally, play};
+use crate::subjects::is_ours;
 
 const PROCESSES: [usize; 3] = [2, 8, 32];
-/// How long it goes round to see how even it is.
-const MINUTE: Duration = Duration::from_secs(60);
 /// So many times round it goes before anything is counted.
 const WARM: u64 = 8;
 /// What a process samples at most.
@@ -36,7 +34,8 @@ const SAMPLES: usize = 50_000;
 #[derive(Debug, Clone, Copy)]
 enum End {
     Tokens(u64),
-    After(Duration),
+    /// So many seconds.
+    After(u64),
 }
 
 /// Who lays it down.
@@ -70,7 +69,7 @@ pub fn handoff(bench: &str, crowds: &Crowds) {
     let mut panels = Vec::new();
     for mode in [Mode::Dispensed, Mode::PassedOn] {
         for processes in PROCESSES {
-            let round = Round { mode, processes, end: End::Tokens(u64::from(options.operations(20_000))) };
+            let round = Round { mode, processes, end: End::Tokens(u64::from(options.operations(3000))) };
             let (scores, extras) = round.measure(&options, &crowds);
             let case = json!({"token": mode.name(), "waiters": processes});
             tell(&mut report, case, &crowds, &scores, &extras);
@@ -79,18 +78,18 @@ pub fn handoff(bench: &str, crowds: &Crowds) {
             panels.push(Panel { title: format!("{processes} waiters, {}", mode.name()), bars });
         }
     }
-    let long = if options.quick { MINUTE / 60 } else { MINUTE };
-    let mut once = options.clone();
-    once.rounds = 1;
     for processes in PROCESSES {
-        let round = Round { mode: Mode::Dispensed, processes, end: End::After(long) };
-        let (scores, extras) = round.measure(&once, &crowds[..crowds.len().min(2)]);
-        let case = json!({"token": round.mode.name(), "waiters": processes, "seconds": long.as_secs()});
-        tell(&mut report, case, &crowds[..scores.len()], &scores, &extras);
+        let even = Round { mode: Mode::Dispensed, processes, end: End::After(options.seconds) };
+        let ours = crowds.iter().filter(|crowd| is_ours(&crowd.name()));
+        for crowd in ours {
+            let (tallies, extra) = even.play(*crowd, false);
+            let case = json!({"token": even.mode.name(), "waiters": processes, "seconds": options.seconds});
+            tell(&mut report, case, &[*crowd], &[Score::of(tallies)], &[vec![extra]]);
+        }
     }
     let caption = Caption {
         title: "From the hand that lays a token down to the next",
-        about: "median, and the bar to the slowest of a hundred; further left is better",
+        about: plot::TO_THE_SLOWEST,
         x: ("", Unit::Time),
         y: ("", Unit::Time),
     };
@@ -158,17 +157,20 @@ fn tell(report: &mut Report, case: Value, crowds: &[&dyn Crowd], scores: &[Score
     report.case(case);
     let base = crowds[0].name();
     for ((crowd, score), extras) in crowds.iter().zip(scores).zip(extras) {
-        let ratios = vec![
-            (format!("÷ {base}"), score.to(&scores[0], |round| round.p50)),
-            (format!("time of a token ÷ {base}"), score.to(&scores[0], |round| round.mean())),
-        ];
+        let ratios = match crowds {
+            [_] => Vec::new(),
+            _ => vec![
+                (format!("÷ {base}"), score.to(&scores[0], |round| round.p50)),
+                (format!("time of a token ÷ {base}"), score.to(&scores[0], |round| round.mean())),
+            ],
+        };
         let more = sum_up(score, extras);
-        report.row(&Row { subject: crowd.name(), policy: crowd.policy(), score, ratios, more: more.clone() });
         println!("      {more}");
+        report.row(&Row { subject: crowd.name(), policy: crowd.policy(), note: "", score, ratios, more });
     }
 }
 
-/// What all rounds together say: the most uneven counts.
+/// What all rounds together say; of how even it was, the worst.
 fn sum_up(score: &Score, extras: &[Extra]) -> Value {
     let uneven = extras.iter().map(|extra| spread(&extra.tokens)).fold(0.0, f64::max);
     let tokens: u64 = extras.iter().flat_map(|extra| &extra.tokens).sum();
@@ -179,7 +181,7 @@ fn sum_up(score: &Score, extras: &[Extra]) -> Value {
     json!({
         "spread": uneven, "tokens": tokens,
         "wakes_per_token": for_each(0), "claims_per_token": for_each(1), "hand_ons_per_token": for_each(2),
-        "rescues_per_token": for_each(3), "sleeps_per_token": score.slept(0), "calls_per_token": score.calls(0),
+        "rescues_per_token": for_each(3), "sleeps_of_waiters_per_token": score.slept(score.roles() - 1),
     })
 }
 
@@ -189,12 +191,13 @@ fn spread(tokens: &[u64]) -> f64 {
     tokens.iter().map(|tokens| (*tokens as f64 / mean - 1.0).abs()).fold(0.0, f64::max)
 }
 
-/// Words of a play: how often the token was taken, when it was laid down, whether it is over, and when it will be; what
-/// the queue had counted at the beginning and has at the end; each process's tokens.
+/// Words of a play: how often the token was taken, when it was laid down and how often, whether it is over, and when it
+/// will be; what the queue had counted at the beginning and has at the end; each process's tokens.
 const TAKEN: usize = 0;
 const LAID: usize = 1;
-const OVER: usize = 2;
-const DEADLINE: usize = 3;
+const TIMES: usize = 2;
+const OVER: usize = 3;
+const DEADLINE: usize = 4;
 const COUNTED: usize = 8;
 const TOKENS: usize = 64;
 
@@ -216,8 +219,7 @@ impl Player<'_> {
         me.ready();
         me.begin();
         loop {
-            words[LAID].store(now(), Release);
-            member.put(TOKEN);
+            self.lay_down(|| member.put(TOKEN));
             member.take(BACK);
             if self.is_last(words[TAKEN].load(Acquire), now(), member) {
                 break;
@@ -249,8 +251,7 @@ impl Player<'_> {
                     words[OVER].store(1, Release);
                 }
             }
-            words[LAID].store(now(), Release);
-            member.pass(TOKEN, name);
+            self.lay_down(|| member.pass(TOKEN, name));
             words[OVER].load(Acquire) != 0
         });
     }
@@ -270,7 +271,9 @@ impl Player<'_> {
             if words[OVER].load(Acquire) != 0 {
                 return true;
             }
-            if words[TAKEN].fetch_add(1, AcqRel) >= warm {
+            let taken = words[TAKEN].fetch_add(1, AcqRel);
+            assert_eq!(taken + 1, words[TIMES].load(Acquire), "a token that nobody has laid down");
+            if taken >= warm {
                 mine += 1;
                 if sampled < SAMPLES {
                     sampled += 1;
@@ -284,6 +287,12 @@ impl Player<'_> {
         me.end(mine);
     }
 
+    fn lay_down(&self, pass: impl FnOnce()) {
+        self.words[LAID].store(now(), Release);
+        self.words[TIMES].fetch_add(1, AcqRel);
+        pass();
+    }
+
     fn warm(&self) -> u64 {
         WARM * self.processes as u64
     }
@@ -293,8 +302,8 @@ impl Player<'_> {
         let warm = self.warm();
         if taken == warm {
             self.note(member, 0);
-            if let End::After(span) = self.end {
-                self.words[DEADLINE].store(time + span.as_nanos() as u64, Release);
+            if let End::After(seconds) = self.end {
+                self.words[DEADLINE].store(time + seconds * 1_000_000_000, Release);
             }
         }
         let is_last = taken > warm

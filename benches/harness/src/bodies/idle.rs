@@ -3,74 +3,102 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write;
-use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::time::Duration;
 
 use criterion::Criterion;
 use serde_json::{Value, json};
+use waitqueue::Region;
 
 use crate::gauge::{Gauge, counts_calls};
 use crate::machine;
-use crate::report::folder;
+use crate::options::Options;
+use crate::plot::{self, Caption, Panel, Unit};
+use crate::report::{folder, lines_of};
 
 /// For each call counted.
 const CALLS: u32 = 1000;
 
+/// Waking nobody.
+pub const WAKE: &str = "a wake of nobody";
+/// Waiting for what is so.
+pub const HOLDS: &str = "a wait whose condition holds";
+
 /// Measures one call after the other.
 pub struct Idle {
     bench: &'static str,
+    options: Options,
     criterion: Criterion,
     lines: File,
-    machine: Value,
+    about: Value,
+    panels: Vec<Panel>,
 }
 
 impl Idle {
-    /// With criterion's command line.
+    /// None yet.
     #[must_use]
     pub fn new(bench: &'static str) -> Idle {
+        let options = Options::read();
         // (Asked here, before anything starts a thread: it forks.)
         if !counts_calls() {
             println!("system calls are not counted: that takes CAP_PERFMON and tracefs");
         }
-        let folder = folder();
-        fs::create_dir_all(&folder).expect("target/bench");
-        let lines = File::create(folder.join(format!("{bench}.json"))).expect("target/bench");
-        Idle {
-            bench,
-            criterion: Criterion::default().configure_from_args(),
-            lines,
-            machine: machine::describe(),
-        }
+        let about = json!({"machine": machine::describe(), "run": machine::this_run()});
+        println!("{bench}: calls that have nothing to do\n{about}");
+        let (warm, long) = if options.quick { (0.1, 0.3) } else { (1.0, 4.0) };
+        let criterion = Criterion::default()
+            .without_plots()
+            .warm_up_time(Duration::from_secs_f64(warm))
+            .measurement_time(Duration::from_secs_f64(long));
+        Idle { bench, options, criterion, lines: lines_of(bench), about, panels: Vec::new() }
     }
 
-    /// Measures one.
-    pub fn call<T>(&mut self, name: &str, mut call: impl FnMut() -> T) {
-        self.criterion.bench_function(name, |bencher| bencher.iter(&mut call));
+    /// Measures one: of what kind it is, and whose.
+    pub fn call<T>(&mut self, kind: &str, subject: &str, mut call: impl FnMut() -> T) {
+        if !subject.contains(&self.options.only) && !subject.starts_with("waitqueue") {
+            return;
+        }
+        let mut group = self.criterion.benchmark_group(kind);
+        group.bench_function(subject, |bencher| bencher.iter(&mut call));
+        group.finish();
         let mut gauge = Gauge::new(true);
         gauge.start();
         for _ in 0..CALLS {
             black_box(call());
         }
-        let calls = gauge.stop().calls.map(|calls| f64::from(calls as u32) / f64::from(CALLS));
-        calls.inspect(|calls| println!("{:<24}system calls: {calls:.2}", ""));
-        let (low, median, high) = estimate(name).unwrap_or_default();
+        let calls = gauge.stop().calls.map(|calls| calls as f64 / f64::from(CALLS));
+        calls.inspect(|calls| println!("{:<24}system calls: {calls:.2}\n", ""));
+        let (low, median, high) = estimate(kind, subject).unwrap_or_default();
         let line = json!({
-            "bench": self.bench, "subject": name, "median_ns": median, "low_ns": low, "high_ns": high,
-            "system_calls": calls, "machine": self.machine,
+            "bench": self.bench, "subject": subject, "policy": "", "case": {"call": kind},
+            "p50_ns": median, "p50_from_ns": low, "p50_to_ns": high, "system_calls": calls,
+            "machine": self.about["machine"], "run": self.about["run"],
         });
         writeln!(self.lines, "{line}").expect("a line");
+        let bar = (subject.to_owned(), median, high);
+        match self.panels.iter_mut().find(|panel| panel.title == kind) {
+            Some(panel) => panel.bars.push(bar),
+            None => self.panels.push(Panel { title: kind.to_owned(), bars: vec![bar] }),
+        }
     }
 }
 
 impl Drop for Idle {
     fn drop(&mut self) {
-        self.criterion.final_summary();
+        let caption = Caption {
+            title: "Calls that have nothing to do",
+            about: "median, and the end of its interval of confidence; further left is better",
+            x: ("", Unit::Time),
+            y: ("", Unit::Time),
+        };
+        plot::bars(&folder().join(format!("{}.svg", self.bench)), &caption, &mut self.panels);
     }
 }
 
 /// The median that criterion has found, between the ends of its interval of confidence.
-fn estimate(name: &str) -> Option<(f64, f64, f64)> {
-    let folder = folder().with_file_name("criterion").join(name);
-    let text = fs::read_to_string(Path::new(&folder).join("new/estimates.json")).ok()?;
+fn estimate(kind: &str, subject: &str) -> Option<(f64, f64, f64)> {
+    let folder = folder().with_file_name("criterion").join(kind).join(subject);
+    let text = fs::read_to_string(folder.join("new/estimates.json")).ok()?;
     let median = &serde_json::from_str::<Value>(&text).ok()?["median"];
     let bound = |which: &str| median["confidence_interval"][which].as_f64();
     Some((bound("lower_bound")?, median["point_estimate"].as_f64()?, bound("upper_bound")?))
@@ -78,15 +106,12 @@ fn estimate(name: &str) -> Option<(f64, f64, f64)> {
 
 /// waitqueue's calls, in a region of its own.
 pub fn idle_waitqueue(idle: &mut Idle) {
-    use std::sync::atomic::{AtomicU32, Ordering::*};
-    use waitqueue::Region;
-
     let region = Region::builder().create_memfd("bench").expect("a region");
     let queue = region.queue("queue").expect("a queue");
     let ready = region.object::<AtomicU32>("ready").expect("an object");
     ready.store(1, Release);
-    idle.call("waitqueue, wake_up of nobody", || queue.wake_up().expect("wake"));
-    idle.call("waitqueue, wait_event that holds", || {
+    idle.call(WAKE, "waitqueue, wake_up", || queue.wake_up().expect("wake"));
+    idle.call(HOLDS, "waitqueue, wait_event", || {
         queue.wait_event(|| ready.load(Acquire) != 0).expect("wait");
     });
 }

@@ -20,7 +20,7 @@ pub use contended::contended;
 pub use enrol::enrol_and_leave;
 pub use growth::growth;
 pub use handoff::handoff;
-pub use idle::{Idle, idle_waitqueue};
+pub use idle::{HOLDS, Idle, WAKE, idle_waitqueue};
 pub use mixed::mixed;
 pub use rebuild::rebuild;
 pub use roundtrip::round_trip;

@@ -7,22 +7,22 @@
 //!
 //! Both in a region with next to nothing in it, and in one of 65,536 entries, all but a few of them enrolled, 256 of
 //! those asleep on the queue, in threads of one process. What a kill costs there beyond what it costs in the other is
-//! the rebuilding; the ring, which lets everybody evaluate, is apart: it is in the processor time of the others.
-#![allow(unsafe_code)] // a link is broken; clocks of other processes
+//! the rebuilding; the ring, which lets everybody evaluate, is apart: it is in the processor time of those who sleep.
+#![allow(unsafe_code)] // a link is broken
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::thread::{sleep, spawn};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use waitqueue::{Object, Queue, QueueHead, Region, WaitOptions, WaitSet};
 
 use crate::cast::{Actor, Cast, LIMIT, await_word, stay, tell, until, word_reaches};
-use crate::gauge::Usage;
-use crate::machine::{Pinning, clock, now};
+use crate::gauge::{Usage, usage_of};
+use crate::machine::{Pinning, now};
 use crate::memory::Words;
 use crate::options::Options;
+use crate::plot::{self, Caption, Panel, Unit};
 use crate::report::{Report, Row, Score, in_turns};
 use crate::stage::{Performer, Role, Tally, play};
 use crate::subjects::slots::unique_name;
@@ -51,32 +51,39 @@ pub fn rebuild(bench: &str) {
     let mut report = Report::new(bench, "a queue is made anew by whoever comes next");
     let regions = [Filled::new(0, 0), Filled::new(ENTRIES - ASLEEP - ROOM, ASLEEP)];
     let kills = if options.quick { 3 } else { 10 };
-    let others = RefCell::new([0, 0]);
-    let scores = in_turns(&options, &[0, 1], |at, _| {
-        let (tally, cpu) = regions[*at].killed(kills);
-        others.borrow_mut()[*at] += cpu;
-        vec![tally]
+    let scores = in_turns(&options, &[0, 1], |at, counted| match counted {
+        true => Vec::new(),
+        false => regions[*at].killed(kills),
     });
-    report.case(json!({"what": "after a kill"}));
-    let deaths = ((options.rounds + 1) * kills) as f64;
-    for (at, score) in scores.iter().enumerate() {
-        let more = json!({"cpu_of_others_ns": others.borrow()[at] as f64 / deaths});
-        report_on(&mut report, regions[at].about(), score, vec![&scores[0], score], more);
-    }
+    let what = ["after a kill", "a broken link"];
+    report.case(json!({"what": what[0]}));
+    report_on(&mut report, &regions, &scores);
     let beyond = scores[1].median(|round| round.p50) - scores[0].median(|round| round.p50);
     report.fact("the difference", "", json!({"rebuild_ns": beyond}));
     let calls = options.operations(200);
-    let scores = in_turns(&options, &[0, 1], |at, counted| regions[*at].broken(calls, counted));
-    report.case(json!({"what": "a broken link"}));
-    for (at, score) in scores.iter().enumerate() {
-        report_on(&mut report, regions[at].about(), score, vec![&scores[0], score], json!({}));
-    }
+    let without = in_turns(&options, &[0, 1], |at, counted| regions[*at].broken(calls, counted));
+    report.case(json!({"what": what[1]}));
+    report_on(&mut report, &regions, &without);
+    let panel = |(what, scores): (&str, &Vec<Score>)| {
+        let bar = |(region, score): (&Filled, &Score)| (region.about(), score.at(0.5), score.at(0.99));
+        Panel { title: what.into(), bars: regions.iter().zip(scores).map(bar).collect() }
+    };
+    let mut panels: Vec<Panel> = what.into_iter().zip([&scores, &without]).map(panel).collect();
+    let caption = Caption {
+        title: "Until the next one is on the queue",
+        about: plot::TO_THE_SLOWEST,
+        x: ("", Unit::Time),
+        y: ("", Unit::Time),
+    };
+    plot::bars(&report.picture(""), &caption, &mut panels);
 }
 
-fn report_on(report: &mut Report, subject: String, score: &Score, pair: Vec<&Score>, more: Value) {
-    let ratios = vec![("÷ the small region".into(), pair[1].to(pair[0], |round| round.p50))];
-    report.row(&Row { subject, policy: "sleep", score, ratios, more: more.clone() });
-    println!("      {more}");
+fn report_on(report: &mut Report, regions: &[Filled], scores: &[Score]) {
+    for (region, score) in regions.iter().zip(scores) {
+        let ratios = vec![("÷ the small region".into(), score.to(&scores[0], |round| round.p50))];
+        let subject = region.about();
+        report.row(&Row { subject, policy: "sleep", note: "", score, ratios, more: json!({}) });
+    }
 }
 
 /// A region with those who fill it and one who survives all kills.
@@ -174,24 +181,26 @@ impl Filled {
         }
     }
 
-    /// So many are killed under the lock; also tells what others took for it.
-    fn killed(&self, kills: usize) -> (Tally, u64) {
+    /// So many are killed under the lock. What follows from a death for the others is theirs.
+    fn killed(&self, kills: usize) -> Vec<Tally> {
         let survivor = self.survivor.as_ref().expect("started");
-        let others: Vec<i32> = self.filler.iter().chain([survivor]).map(Actor::pid).collect();
-        let before = cpu_of(&others);
+        let used = |actor: Option<&Actor>| actor.map_or_else(Usage::default, |actor| usage_of(actor.pid()));
+        let used = || [Some(survivor), self.filler.as_ref()].map(used);
+        let before = used();
         let mut samples = Vec::new();
         for _ in 0..kills {
             samples.push(self.kill_one(survivor));
             sleep(REST);
         }
-        let tally = Tally {
-            role: "survivor",
+        let after = used();
+        let tally = |role, which: usize, samples: Vec<u64>| Tally {
+            role,
             operations: kills as u64,
             elapsed: samples.iter().sum(),
-            usage: Usage::default(),
+            usage: after[which].since(before[which]),
             samples,
         };
-        (tally, cpu_of(&others) - before)
+        vec![tally("survivor", 0, samples), tally("those who sleep", 1, Vec::new())]
     }
 
     fn kill_one(&self, survivor: &Actor) -> u64 {
@@ -255,15 +264,4 @@ impl Drop for Filled {
         (self.filler, self.survivor) = (None, None);
         Region::unlink(&self.name).expect("it was created");
     }
-}
-
-/// The processor time of other processes so far.
-fn cpu_of(pids: &[i32]) -> u64 {
-    let of = |pid: &i32| {
-        let mut which = 0;
-        // SAFETY: fills in our own.
-        assert_eq!(unsafe { libc::clock_getcpuclockid(*pid, &raw mut which) }, 0, "a process's clock");
-        clock(which)
-    };
-    pids.iter().map(of).sum()
 }

@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use crate::machine::Pinning;
 use crate::options::Options;
 use crate::plot::{self, Caption, Panel, Unit};
-use crate::report::{Report, Row, in_turns};
+use crate::report::{Report, Row, in_turns, named};
 use crate::subjects::{Subjects, is_ours};
 
 /// Long enough to fall asleep, in nanoseconds.
@@ -32,29 +32,37 @@ pub fn round_trip(bench: &str, subjects: &Subjects) {
         let scores =
             in_turns(&options, &subjects, |subject, counted| exchange.play(*subject, counted, |_| ()));
         report.case(json!({"pinning": pinning.name()}));
-        let median = |at: &usize| scores[*at].median(|round| round.p50);
-        let others = (0..subjects.len()).filter(|at| !is_ours(&subjects[*at].name()));
-        let fastest = others.min_by(|one, other| median(one).total_cmp(&median(other)));
+        let fastest = |among: &dyn Fn(usize) -> bool| {
+            let median = |at: &usize| scores[*at].median(|round| round.p50);
+            let others = (0..subjects.len()).filter(|at| !is_ours(&subjects[*at].name()) && among(*at));
+            others.min_by(|one, other| median(one).total_cmp(&median(other)))
+        };
+        // (The bare futex has a bar of its own.)
+        let (of_all, of_others) = (fastest(&|_| true), fastest(&|at| at != 0));
+        let name = |at: Option<usize>| at.map(|at| subjects[at].name());
+        let (first, next) = ("÷ the fastest peer", "÷ the fastest but the futex");
         let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
         for (subject, score) in subjects.iter().zip(&scores) {
-            let slept = score.slept(0).min(score.slept(1)) >= ASLEEP;
-            let mark = if slept { "" } else { " (awake)" };
-            let name = format!("{}{mark}", subject.name());
-            let to =
-                |at: usize| (format!("÷ {}", subjects[at].name()), score.to(&scores[at], |round| round.p50));
-            let mut ratios = vec![to(0)];
-            if is_ours(&subject.name()) && fastest.is_some_and(|other| other != 0) {
-                ratios.extend(fastest.map(to));
+            // (In most rounds: in some the machine is busy with something else.)
+            let slept = score.median(|round| round.slept(0).min(round.slept(1))) >= ASLEEP;
+            let note = if slept { "" } else { "awake" };
+            let to = |what: &str, at: usize| (what.to_owned(), score.to(&scores[at], |round| round.p50));
+            let mut ratios = vec![to(&format!("÷ {}", subjects[0].name()), 0)];
+            let mut more = json!({"both_slept": slept});
+            if is_ours(&subject.name()) {
+                ratios.extend(of_all.map(|at| to(first, at)));
+                ratios.extend(of_others.map(|at| to(next, at)));
+                more["whom"] = json!({first: name(of_all), next: name(of_others)});
             }
-            let more = json!({"both_slept": slept});
-            panel.bars.push((name.clone(), score.at(0.5), score.at(0.99)));
-            report.row(&Row { subject: name, policy: subject.policy(), score, ratios, more });
+            panel.bars.push((named(&subject.name(), note), score.at(0.5), score.at(0.99)));
+            let (subject, policy) = (subject.name(), subject.policy());
+            report.row(&Row { subject, policy, note, score, ratios, more });
         }
         panels.push(panel);
     }
     let caption = Caption {
         title: "A round trip between two sleeping processes",
-        about: "median, and the bar to the slowest of a hundred; further left is better",
+        about: plot::TO_THE_SLOWEST,
         x: ("", Unit::Time),
         y: ("", Unit::Time),
     };

@@ -21,10 +21,10 @@ pub fn round_trip_spinning(bench: &str, subjects: &Subjects) {
     let subjects = options.among(subjects);
     let pinning = Pinning::TwoCpus;
     let scores = in_turns(&options, &subjects, |subject, counted| {
-        // (Those that sleep take a hundred times as long, and one may.)
-        let operations = if subject.policy() == "spin" { 64_000 } else { 3200 };
+        // (Who sleeps takes a hundred times as long.)
+        let operations = if subject.policy() == "sleep" { 3200 } else { 32_000 };
         let operations = options.operations(operations).next_multiple_of(BATCH);
-        Exchange { pinning, warm: 200, operations, batch: BATCH, pause: 0 }.play(*subject, counted, |_| ())
+        Exchange { pinning, warm: 400, operations, batch: BATCH, pause: 0 }.play(*subject, counted, |_| ())
     });
     report.case(json!({"pinning": pinning.name()}));
     let mut panel = Panel { title: pinning.name().to_owned(), bars: Vec::new() };
@@ -36,11 +36,12 @@ pub fn round_trip_spinning(bench: &str, subjects: &Subjects) {
         ];
         panel.bars.push((subject.name(), score.at(0.5), score.at(0.99)));
         let more = json!({"mean_ns": score.median(|round| round.mean())});
-        report.row(&Row { subject: subject.name(), policy: subject.policy(), score, ratios, more });
+        let (subject, policy) = (subject.name(), subject.policy());
+        report.row(&Row { subject, policy, note: "", score, ratios, more });
     }
     let caption = Caption {
         title: "A round trip whose reply comes at once",
-        about: "median, and the bar to the slowest of a hundred; further left is better",
+        about: plot::TO_THE_SLOWEST,
         x: ("", Unit::Time),
         y: ("", Unit::Time),
     };

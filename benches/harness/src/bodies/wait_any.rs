@@ -1,11 +1,10 @@
 //! One waits on many lines, another sends on one of them, once it has seen in `/proc` that the first sleeps.
 //!
-//! A sample is the time from just before the send until the waiter has the value. The waker's processor time is mostly
-//! that of looking into `/proc`; only the waiter's tells something.
+//! A sample is the time from just before the send until the waiter has the value. Looking into `/proc` is in no figure.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::thread::yield_now;
 
 use serde_json::json;
@@ -14,7 +13,7 @@ use crate::machine::{Pinning, now, work};
 use crate::options::Options;
 use crate::plot::{self, Caption, Curve, Unit};
 use crate::report::{Report, Row, Score, in_turns};
-use crate::stage::{Performer, Role, Tally, play};
+use crate::stage::{Role, Tally, play};
 use crate::subjects::{Subject, Subjects};
 
 /// Told anew at every wait.
@@ -46,7 +45,7 @@ fn measure(bench: &str, subjects: &Subjects, counts: &[usize], about: &str) {
         .collect();
     // (All of them in turns, so that few lines can be compared with many, too.)
     let scores = in_turns(&options, &entrants, |(subject, lines), counted| {
-        let operations = options.operations(if *lines < 1000 { 500 } else { 200 });
+        let operations = options.operations(if *lines < 1000 { 500 } else { 100 });
         play_once(*subject, *lines, operations, counted)
     });
     for count in counts {
@@ -68,7 +67,8 @@ fn measure(bench: &str, subjects: &Subjects, counts: &[usize], about: &str) {
                 }
             }
             let more = json!({"waiter_cpu_ns_per_queue": per_line(score, *count, fewest)});
-            report.row(&Row { subject: subject.name(), policy: subject.policy(), score, ratios, more });
+            let (subject, policy) = (subject.name(), subject.policy());
+            report.row(&Row { subject, policy, note: "", score, ratios, more });
         }
     }
     println!("\nprocessor time of the waiter for each line more");
@@ -120,12 +120,17 @@ fn play_once(subject: &dyn Subject, lines: usize, operations: u32, counted: bool
         me.ready();
         let state = File::open(format!("/proc/{}/stat", me.pid_of(WAITER))).expect("the waiter");
         for value in 1..=WARM + operations {
-            until_asleep(me, &state, u64::from(value - 1));
-            if value == WARM {
-                me.begin();
+            let answered = me.word(ANSWERED);
+            let wait = || until_asleep(answered, u64::from(value - 1), &state);
+            match value {
+                ..=WARM => wait(),
+                _ => me.aside(wait),
             }
             me.word(SENT).store(now(), Release);
             post.send(line(value), value);
+            if value == WARM {
+                me.begin();
+            }
         }
         me.end(u64::from(operations));
     });
@@ -133,8 +138,8 @@ fn play_once(subject: &dyn Subject, lines: usize, operations: u32, counted: bool
 }
 
 /// Waits until the waiter has answered so many, and sleeps.
-fn until_asleep(me: &Performer, state: &File, answered: u64) {
-    while me.word(ANSWERED).load(Acquire) != answered {
+fn until_asleep(answered: &AtomicU64, count: u64, state: &File) {
+    while answered.load(Acquire) != count {
         yield_now();
     }
     let mut text = [0; 256];

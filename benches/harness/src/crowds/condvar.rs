@@ -86,4 +86,9 @@ impl Member for Opened {
     fn hear(&mut self, line: usize, round: u32, _nth: usize) {
         self.wait(line, |now| now >= round, |_| ());
     }
+
+    fn left(&self, line: usize) -> u32 {
+        // SAFETY: nobody else is about.
+        unsafe { *Shared::at(&self.0, line).value.get() }
+    }
 }

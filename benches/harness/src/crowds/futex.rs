@@ -94,4 +94,8 @@ impl Member for Opened {
     fn hear(&mut self, line: usize, round: u32, _nth: usize) {
         self.wait(line, |now| (now >= round).then_some(now));
     }
+
+    fn left(&self, line: usize) -> u32 {
+        shared(&self.0, line).number.load(SeqCst)
+    }
 }

@@ -58,6 +58,9 @@ pub trait Member {
     /// Waits until the round has begun, as the nth of those who do.
     fn hear(&mut self, line: usize, round: u32, nth: usize);
 
+    /// How many there are, with nobody else about.
+    fn left(&self, line: usize) -> u32;
+
     /// What the primitive itself has counted.
     fn counts(&self, _line: usize) -> Option<Counts> {
         None
@@ -83,23 +86,19 @@ pub type Crowds = Vec<Box<dyn Crowd>>;
 /// What one wakes all others with.
 #[must_use]
 pub fn broadcasts() -> Crowds {
-    vec![
-        Box::new(Condvar),
-        Box::new(Waitqueue(Policy::Sleep)),
-        Box::new(Waitqueue(Policy::Default)),
-        Box::new(Futex),
-        Box::new(Semaphore),
-    ]
+    vec![Box::new(Condvar), Box::new(Waitqueue(Policy::Sleep)), Box::new(Futex), Box::new(Semaphore)]
 }
 
-/// What tokens and items are handed out with.
+/// What tokens are handed on with.
 #[must_use]
-pub fn one_by_one() -> Crowds {
-    vec![
-        Box::new(Condvar),
-        Box::new(Waitqueue(Policy::Sleep)),
-        Box::new(Waitqueue(Policy::Default)),
-        Box::new(Semaphore),
-        Box::new(Futex),
-    ]
+pub fn tokens() -> Crowds {
+    broadcasts()
+}
+
+/// What items are put and taken with, in a hurry: here it matters how one waits.
+#[must_use]
+pub fn items() -> Crowds {
+    let mut crowds = broadcasts();
+    crowds.insert(2, Box::new(Waitqueue(Policy::Default)));
+    crowds
 }

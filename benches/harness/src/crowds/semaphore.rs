@@ -74,4 +74,11 @@ impl Member for Opened {
     fn hear(&mut self, _line: usize, _round: u32, nth: usize) {
         self.take(self.lines + nth);
     }
+
+    fn left(&self, line: usize) -> u32 {
+        let mut count = 0;
+        // SAFETY: initialised.
+        assert_eq!(unsafe { libc::sem_getvalue(semaphore(&self.segment, line), &raw mut count) }, 0);
+        count as u32
+    }
 }

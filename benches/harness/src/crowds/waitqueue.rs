@@ -128,6 +128,10 @@ impl Member for Opened {
         self.queues[line].wait_event_with(&self.plain, has_begun).expect("wait");
     }
 
+    fn left(&self, line: usize) -> u32 {
+        self.number(line).load(Acquire)
+    }
+
     fn counts(&self, line: usize) -> Option<Counts> {
         let name = line.to_string();
         let queue = self.region.snapshot().queues.into_iter().find(|queue| queue.name == name)?;

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueHead, WaitOptions};
 use waitqueue_bench::cast::{Actor, Cast, LIMIT, await_word, shared_words, stay, tell, until, word_reaches};
+use waitqueue_bench::gauge::usage_of;
 use waitqueue_bench::machine::{Seat, now};
+use waitqueue_bench::stage::Tally;
 use waitqueue_bench::trace::Traced;
 use waitqueue_peers::peers::{Condvar, Peer, Waitqueue};
 
@@ -23,14 +25,16 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    pub(crate) const ALL: [Job; 4] = [Job::HandOn, Job::Lock, Job::Inside, Job::Mutex];
+    /// That which the others are compared with is the first.
+    pub(crate) const ALL: [Job; 4] = [Job::Mutex, Job::Lock, Job::HandOn, Job::Inside];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As in tables.
+    pub(crate) fn subject(self) -> &'static str {
         match self {
-            Job::HandOn => "hand-on",
-            Job::Lock => "lock",
-            Job::Inside => "inside",
-            Job::Mutex => "mutex",
+            Job::HandOn => "waitqueue, hand-on",
+            Job::Lock => "waitqueue, lock",
+            Job::Inside => "waitqueue, inside",
+            Job::Mutex => "glibc robust mutex",
         }
     }
 }
@@ -74,6 +78,8 @@ pub(crate) struct Troupe {
     words: Words,
     survivor: Actor,
     _waker: Actor,
+    /// How many have been killed.
+    round: u64,
     // Last, so that the actors are gone before their place is.
     place: Place,
 }
@@ -107,12 +113,20 @@ impl Troupe {
         if job != Job::Mutex {
             waker.until(1);
         }
-        Troupe { job, seat, words, survivor, _waker: waker, place }
+        Troupe { job, seat, words, survivor, _waker: waker, round: 0, place }
     }
 
-    /// One victim; how many nanoseconds until the survivor went on.
-    pub(crate) fn kill_one(&mut self, kind: Kind, round: u64) -> u64 {
-        let (job, words) = (self.job, self.words);
+    /// So many victims; how long it took each time until the survivor went on, and what it took him.
+    pub(crate) fn kill(&mut self, kind: Kind, kills: u32) -> Tally {
+        let before = usage_of(self.survivor.pid());
+        let samples: Vec<u64> = (0..kills).map(|_| self.kill_one(kind)).collect();
+        let usage = usage_of(self.survivor.pid()).since(before);
+        Tally { role: "survivor", operations: kills.into(), elapsed: samples.iter().sum(), usage, samples }
+    }
+
+    fn kill_one(&mut self, kind: Kind) -> u64 {
+        self.round += 1;
+        let (job, words, round) = (self.job, self.words, self.round);
         for word in [words.go, words.busy, words.enter] {
             word.store(0, Release);
         }
@@ -229,7 +243,8 @@ fn suffer(peer: &Waitqueue, job: Job, kind: Kind, words: Words, step: &dyn Fn())
             while words.enter.load(Acquire) == 0 {
                 spin_loop();
             }
-            peer.take();
+            drop(peer.queue.prepare_to_wait(&WaitOptions::new().exclusive()));
+            stay();
         }
         Job::Lock | Job::Mutex => peer.locked(|_| {
             step();

@@ -12,7 +12,8 @@ use waitqueue_bench::subjects::{Futex, Policy, Subjects, Waitqueue, Way};
 #[must_use]
 pub fn asleep() -> Subjects {
     let ours = Waitqueue::new(Policy::Sleep, Way::Wait);
-    vec![Box::new(Futex), Box::new(ours), Box::new(Iceoryx::Listener), Box::new(RawSync)]
+    let (listener, set) = (Box::new(Iceoryx::Listener), Box::new(Iceoryx::WaitSet));
+    vec![Box::new(Futex), Box::new(ours), listener, set, Box::new(RawSync)]
 }
 
 /// For many lines on which one stays enrolled.

@@ -3,35 +3,47 @@
 use serde_json::Value;
 
 use waitqueue_bench::report::nanos;
+use waitqueue_bench::subjects::is_ours;
 
 use crate::Results;
-use crate::chapters::{Bar, Chapter, Figure, Order};
+use crate::chapters::{Bar, Chapter, Figure, Rule};
 use crate::machine::plain;
 
 /// What a bench is held to, and what it came to.
 struct Verdict {
     worst: f64,
-    where_: String,
+    place: String,
     met: usize,
     cases: usize,
 }
 
-/// All bars of all benches, those that are not met first.
-pub(crate) fn all_bars(played: &[(&Chapter, &Results)]) -> String {
-    let mut rows: Vec<(bool, String)> = Vec::new();
+/// All bars of all benches, those that are not met first; and in a sentence how many are.
+pub(crate) fn all_bars(played: &[(&Chapter, &Results)]) -> (String, String) {
+    let mut rows: Vec<(usize, String)> = Vec::new();
     for (chapter, results) in played {
         for bar in chapter.bars {
             let verdict = judge(bar, &results.lines);
-            let is_met = verdict.as_ref().is_some_and(|verdict| verdict.met == verdict.cases);
-            rows.push((is_met, format!("| {} {}", chapter.title, row(bar, verdict))));
+            let rank = match &verdict {
+                Some(verdict) if verdict.met == verdict.cases => 2,
+                Some(_) => 0,
+                None => 1,
+            };
+            rows.push((rank, format!("| {} {}", chapter.title, row(bar, verdict))));
         }
     }
-    if rows.is_empty() {
-        return String::new();
-    }
-    rows.sort_by_key(|(is_met, _)| *is_met);
-    let rows: String = rows.into_iter().map(|(_, row)| row).collect();
-    format!("## Bars\n\n| bench | bar | the worst | met |\n|---|---|---|---|\n{rows}\n")
+    rows.sort_by_key(|(rank, _)| *rank);
+    let count = |which: usize| rows.iter().filter(|(rank, _)| *rank == which).count();
+    let not_measured = match count(1) {
+        0 => String::new(),
+        some => format!(", {some} not measured"),
+    };
+    let sentence = format!("{} of {} [bars](#bars) are met{not_measured}", count(2), count(0) + count(2));
+    let table: String = rows.into_iter().map(|(_, row)| row).collect();
+    let text = format!(
+        "## Bars\n\nWhat this crate is held to. The worst is that of all cases that a bar is about.\n\n\
+         | bench | bar | the worst | met |\n|---|---|---|---|\n{table}\n"
+    );
+    (text, sentence)
 }
 
 pub(crate) fn bars_of(chapter: &Chapter, results: &Results) -> String {
@@ -43,32 +55,57 @@ pub(crate) fn bars_of(chapter: &Chapter, results: &Results) -> String {
 }
 
 fn row(bar: &Bar, verdict: Option<Verdict>) -> String {
-    let Some(Verdict { worst, where_, met, cases }) = verdict else {
+    let Some(Verdict { worst, place, met, cases }) = verdict else {
         return format!("| {} | | not measured |\n", bar.says);
     };
-    let worst = match bar.figure {
-        Figure::Ratio(_) => format!("{worst:.2} ×"),
-        Figure::At(pointer) if pointer.ends_with("_ns") => nanos(worst),
-        Figure::At(_) => format!("{worst:.3}"),
-    };
+    let worst = written(bar.figure, worst);
     let is_met = if met == cases { "yes".to_owned() } else { format!("**no**: {met} of {cases}") };
-    format!("| {} | {worst}, {where_} | {is_met} |\n", bar.says)
+    format!("| {} | {worst}: {place} | {is_met} |\n", bar.says)
+}
+
+/// Whether a key of JSON, or a pointer to it, is that of nanoseconds.
+pub(crate) fn is_time(pointer: &str) -> bool {
+    let key = pointer.rsplit('/').next().unwrap_or_default();
+    key == "ns" || key.starts_with("ns_per_") || key.contains("_ns_per_") || key.ends_with("_ns")
+}
+
+/// A figure as one writes it.
+pub(crate) fn written(figure: Figure, value: f64) -> String {
+    match figure {
+        Figure::Ratio(_) => format!("{value:.2} ×"),
+        Figure::At(pointer) if is_time(pointer) => nanos(value),
+        Figure::At(pointer) if pointer.ends_with("bytes") => format!("{value:.0} bytes"),
+        Figure::At(_) if value.fract() == 0.0 => format!("{value:.0}"),
+        Figure::At(_) => format!("{value:.3}"),
+    }
 }
 
 fn judge(bar: &Bar, lines: &[Value]) -> Option<Verdict> {
-    let is_meant = |line: &&Value| {
-        let has =
-            |(pointer, text): &(&str, &str)| line.pointer(pointer).is_some_and(|value| plain(value) == *text);
-        bar.rows.iter().all(has)
-    };
-    let figures: Vec<(f64, &Value)> =
-        lines.iter().filter(is_meant).filter_map(|line| Some((figure(bar.figure, line)?, line))).collect();
+    let figures: Vec<(f64, &Value)> = lines
+        .iter()
+        .filter(|line| is_meant(bar.rows, line))
+        .filter_map(|line| Some((figure(bar.figure, line)?, line)))
+        .collect();
     let (worst, line) = figures.iter().max_by(|one, other| one.0.total_cmp(&other.0))?;
     let met = figures.iter().filter(|(figure, _)| *figure <= bar.at_most).count();
-    Some(Verdict { worst: *worst, where_: place_of(line), met, cases: figures.len() })
+    Some(Verdict { worst: *worst, place: place_of(line), met, cases: figures.len() })
 }
 
-fn figure(figure: Figure, line: &Value) -> Option<f64> {
+/// Whether all rules hold for a row.
+pub(crate) fn is_meant(rules: &[Rule], line: &Value) -> bool {
+    let text = |pointer: &str| line.pointer(pointer).map(plain);
+    rules.iter().all(|rule| match rule {
+        Rule::Is(pointer, wanted) => text(pointer).is_some_and(|text| text == *wanted),
+        Rule::Among(pointer, wanted) => text(pointer).is_some_and(|text| wanted.contains(&&*text)),
+        Rule::Over(pointer, least) => {
+            line.pointer(pointer).and_then(Value::as_f64).is_some_and(|value| value > *least)
+        }
+        Rule::Ours => line["subject"].as_str().is_some_and(is_ours),
+    })
+}
+
+/// A figure of a row, if it has that.
+pub(crate) fn figure(figure: Figure, line: &Value) -> Option<f64> {
     match figure {
         Figure::At(pointer) => line.pointer(pointer)?.as_f64(),
         Figure::Ratio(what) => {
@@ -80,72 +117,144 @@ fn figure(figure: Figure, line: &Value) -> Option<f64> {
 
 /// Who and in which case.
 fn place_of(line: &Value) -> String {
-    let who = [&line["subject"], &line["job"]].into_iter().find_map(Value::as_str).unwrap_or_default();
-    let case = [case_of(line), plain_or_none(&line["victim"])].concat();
-    if case.is_empty() { who.to_owned() } else { format!("{who} ({case})") }
+    let (who, case) = (plain(&line["subject"]), case_of(line));
+    if case.is_empty() { who } else { format!("{who}, {case}{}", beside_the_crates(line)) }
 }
 
-fn plain_or_none(value: &Value) -> String {
-    if value.is_null() { String::new() } else { plain(value) }
+/// Some cases are measured twice: beside what the system has, and beside crates.
+pub(crate) fn beside_the_crates(line: &Value) -> &'static str {
+    let is_so = line["bench"].as_str().is_some_and(|bench| bench.ends_with("-crates"));
+    if is_so { " (beside the crates)" } else { "" }
 }
 
-/// As above a table.
+/// In words: "two CPUs, 128 queues".
 pub(crate) fn case_of(line: &Value) -> String {
-    let Some(case) = line["case"].as_object() else { return String::new() };
-    case.iter().map(|(what, value)| format!("{what} {}", plain(value))).collect::<Vec<_>>().join(", ")
-}
-
-/// A list of all cases in which one of the others takes less time than waitqueue, and why.
-pub(crate) fn who_is_faster(played: &[(&Chapter, &Results)]) -> String {
-    let mut text = String::from(
-        "## Where somebody else is faster\n\nThan waitqueue with the same policy, in the same case.\n\n",
-    );
-    let mut nobody = true;
-    for (chapter, results) in played {
-        let faster = faster_in(chapter, &results.lines);
-        if faster.is_empty() {
-            continue;
+    let said = |(what, value): (&String, &Value)| {
+        let text = plain(value);
+        match (&**what, value.is_number()) {
+            ("reply_us", true) => format!("a reply of {text} µs"),
+            ("reply_us", false) => format!("replies {text} µs"),
+            ("grows with", _) => format!("against {text}"),
+            ("until", _) => format!("until {text}"),
+            ("victim", _) => format!("victim: {text}"),
+            ("token", _) => format!("token {text}"),
+            ("what", _) if text == "bytes" => String::new(),
+            (_, true) => format!("{text} {what}"),
+            (_, false) => text,
         }
-        nobody = false;
-        text += &format!("**{}**\n\n", chapter.title);
-        for (peer, cases) in faster {
-            let why = chapter.why.iter().find(|(name, _)| peer.contains(name));
-            let why = why.map_or("not explained", |(_, why)| *why);
-            text += &format!("- {peer}: {why}\n");
-            cases.iter().for_each(|case| text += &format!("  - {case}\n"));
-        }
-        text.push('\n');
-    }
-    if nobody {
-        text += "Nowhere.\n\n";
-    }
-    text
-}
-
-/// Each of the others, in the order of appearance, with the cases in which it is faster.
-fn faster_in(chapter: &Chapter, lines: &[Value]) -> Vec<(String, Vec<String>)> {
-    let time = |line: &Value| match chapter.order {
-        Order::Median => line["p50_ns"].as_f64(),
-        Order::Mean => line.pointer("/more/mean_ns").and_then(Value::as_f64),
-        Order::None => None,
     };
-    let name = |line: &Value| line["subject"].as_str().unwrap_or_default().to_owned();
-    let mut faster: Vec<(String, Vec<String>)> = Vec::new();
-    for line in lines.iter().filter(|line| !name(line).starts_with("waitqueue")) {
-        let is_ours = |other: &&Value| {
-            let same = |key: &str| other[key] == line[key];
-            name(other).starts_with("waitqueue") && same("case") && same("policy") && same("bench")
-        };
-        let ours = lines.iter().filter(is_ours).filter_map(time).reduce(f64::min);
-        let (Some(theirs), Some(ours)) = (time(line), ours) else { continue };
-        if theirs < ours {
-            let case =
-                format!("{}: {} and {}, {:.2} ×", case_of(line), nanos(theirs), nanos(ours), theirs / ours);
-            match faster.iter_mut().find(|(peer, _)| *peer == name(line)) {
-                Some((_, cases)) => cases.push(case),
-                None => faster.push((name(line), vec![case])),
-            }
+    let case = line["case"].as_object();
+    let said = case.into_iter().flatten().map(said).filter(|text| !text.is_empty());
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// A list of who takes less time than waitqueue, in which cases, and why; and in a sentence how often that is so.
+pub(crate) fn who_is_faster(played: &[(&Chapter, &Results)]) -> (String, String) {
+    const TITLE: &str = "Where somebody else is faster";
+    let (mut list, mut slower, mut compared) = (String::new(), 0, 0);
+    for (chapter, results) in played {
+        let peers = peers_in(chapter, &results.lines);
+        compared += peers.iter().map(|peer| peer.cases).sum::<usize>();
+        slower += peers.iter().map(|peer| peer.faster.len()).sum::<usize>();
+        let mut faster: Vec<&Peer> = peers.iter().filter(|peer| !peer.faster.is_empty()).collect();
+        if !faster.is_empty() {
+            faster.sort_by_key(|peer| std::cmp::Reverse(peer.faster.len()));
+            list += &format!("**[{}](#{})**\n\n", chapter.title, crate::anchor(chapter.title));
+            faster.iter().for_each(|peer| list += &peer.told(chapter));
+            list.push('\n');
         }
     }
-    faster
+    let sentence =
+        format!("[somebody else is faster](#{}) in {slower} of {compared} cases", crate::anchor(TITLE));
+    let text = format!(
+        "## {TITLE}\n\nThan waitqueue with the same policy, in the same case, by more than 2 %: its time for each of waitqueue's.\n\n{}\n",
+        if list.is_empty() { "Nowhere.\n" } else { &list }
+    );
+    (text, sentence)
+}
+
+/// So little, of the whole, is no difference.
+const ALIKE: f64 = 0.02;
+
+/// One of the others, and where it is faster.
+struct Peer {
+    name: String,
+    cases: usize,
+    /// How much of our time it takes, and where.
+    faster: Vec<(f64, String)>,
+}
+
+impl Peer {
+    fn told(&self, chapter: &Chapter) -> String {
+        /// More than these are not of use to a reader.
+        const MOST: usize = 4;
+        let why = chapter.why.iter().find(|(name, _)| self.name.contains(name));
+        let why = why.map_or("not explained", |(_, why)| *why);
+        let mut faster: Vec<&(f64, String)> = self.faster.iter().collect();
+        faster.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let cases = faster.iter().take(MOST).map(|(ratio, case)| format!("{ratio:.2} × ({case})"));
+        let rest = if faster.len() > MOST { " and more" } else { "" };
+        let cases = cases.collect::<Vec<_>>().join(", ");
+        format!("- {}, in {} of {}: {cases}{rest}. Why: {why}.\n", self.name, faster.len(), self.cases)
+    }
+}
+
+/// Each of the others, in the order of appearance, compared with the best of ours that waits alike.
+fn peers_in(chapter: &Chapter, lines: &[Value]) -> Vec<Peer> {
+    let Some(order) = chapter.order else { return Vec::new() };
+    let time = |line: &Value| line.pointer(order).and_then(Value::as_f64);
+    let name = |line: &Value| plain(&line["subject"]);
+    let mut peers: Vec<Peer> = Vec::new();
+    for line in lines.iter().filter(|line| !is_ours(&name(line))) {
+        let is_meant = |other: &&Value| {
+            let same = |key: &str| other[key] == line[key];
+            is_ours(&name(other)) && same("case") && same("policy") && same("bench")
+        };
+        let ours = lines.iter().filter(is_meant).filter_map(time).reduce(f64::min);
+        let (Some(theirs), Some(ours)) = (time(line), ours) else { continue };
+        let name = name(line);
+        let at = peers.iter().position(|peer| peer.name == name).unwrap_or_else(|| {
+            peers.push(Peer { name, cases: 0, faster: Vec::new() });
+            peers.len() - 1
+        });
+        peers[at].cases += 1;
+        if theirs < ours * (1.0 - ALIKE) {
+            peers[at].faster.push((theirs / ours, case_of(line)));
+        }
+    }
+    peers
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{is_time, judge};
+    use crate::chapters::{Bar, Figure, Rule};
+
+    #[test]
+    fn the_worst_of_the_rows_that_are_meant_is_what_counts() {
+        let row = |subject: &str, queues: u32, median: f64| {
+            let ratios = json!([{"what": "÷ other", "median": median}]);
+            json!({"subject": subject, "case": {"queues": queues}, "ratios": ratios})
+        };
+        let lines: Vec<Value> = vec![
+            row("waitqueue", 2, 9.0),
+            row("waitqueue", 64, 1.0),
+            row("waitqueue", 128, 1.2),
+            row("other", 64, 9.0),
+        ];
+        let rows = &[Rule::Ours, Rule::Over("/case/queues", 2.0)];
+        let bar = Bar { says: "", rows, figure: Figure::Ratio("÷ other"), at_most: 1.1 };
+        let verdict = judge(&bar, &lines).expect("measured");
+        assert_eq!((verdict.met, verdict.cases, verdict.worst), (1, 2, 1.2));
+        assert_eq!(verdict.place, "waitqueue, 128 queues");
+        assert!(judge(&Bar { figure: Figure::Ratio("÷ nobody"), ..bar }, &lines).is_none());
+    }
+
+    #[test]
+    fn hand_ons_are_no_time() {
+        assert!(is_time("/more/ns_per_queue") && is_time("/p50_ns") && is_time("waiter_cpu_ns_per_queue"));
+        assert!(!is_time("/more/hand_ons_per_token"));
+    }
 }

@@ -1,55 +1,124 @@
-//! What it was measured on, and against which versions.
-#![allow(unsafe_code)] // gnu_get_libc_version(3)
+//! What it was measured on, when, and against which versions.
 
-use std::ffi::CStr;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
+use waitqueue_bench::machine::said_by;
+
+use crate::Results;
+use crate::chapters::Chapter;
 
 /// Crates that benches compare with.
 const CRATES: [&str; 4] = ["raw_sync", "iceoryx2", "event-listener", "parking_lot_core"];
+/// Fewer rounds than these are a try, not a measurement.
+const IN_EARNEST: u64 = 21;
 
-/// A table; warns of what was measured in different places or in a hurry.
-pub(crate) fn describe(repository: &Path, lines: &[&Value]) -> String {
-    let machines: Vec<&Value> =
-        lines.iter().map(|line| &line["machine"]).filter(|machine| machine.is_object()).collect();
-    let same = |key: &str| {
-        let mut values: Vec<String> = machines.iter().map(|machine| plain(&machine[key])).collect();
-        values.sort();
-        values.dedup();
-        values.join("; ")
-    };
-    let loads = machines.iter().filter_map(|machine| machine["load"].as_f64());
-    let (least, most) =
-        loads.fold((f64::MAX, 0.0_f64), |(least, most), load| (least.min(load), most.max(load)));
-    let virtual_machine = if same("virtual") == "true" { ", a virtual machine" } else { "" };
-    let mut text = String::from("| | |\n|---|---|\n");
+/// In a sentence.
+pub(crate) fn in_short(played: &[(&Chapter, &Results)]) -> String {
+    let kinds = different(played, |line| {
+        let machine = &line["machine"];
+        let kind = if machine["virtual"] == true { ", a virtual machine" } else { "" };
+        let of = |key: &str| plain(&machine[key]);
+        format!(
+            "{}, {} processors{kind}, Linux {}, glibc {}",
+            of("cpu"),
+            of("cpus"),
+            of("kernel"),
+            of("libc")
+        )
+    });
+    kinds.join("; or on ")
+}
+
+/// A warning, if some benches were run in a hurry.
+pub(crate) fn hurry(played: &[(&Chapter, &Results)]) -> String {
+    let is_hurried = |line: &Value| rounds(line).is_some_and(|rounds| rounds < IN_EARNEST);
+    let hurried: Vec<&str> = played
+        .iter()
+        .filter(|(_, results)| results.lines.iter().any(is_hurried))
+        .map(|(chapter, _)| chapter.bench)
+        .collect();
+    if hurried.is_empty() {
+        return String::new();
+    }
+    let names = if hurried.len() == played.len() { "all of them".into() } else { hurried.join(", ") };
+    format!(
+        "> **Not in earnest.** Fewer than {IN_EARNEST} rounds, which say next to nothing, have: {names}.\n\n"
+    )
+}
+
+/// The versions, and the runs.
+pub(crate) fn describe(repository: &Path, played: &[(&Chapter, &Results)]) -> String {
+    let of_machines = |key: &str| different(played, |line| plain(&line["machine"][key])).join("; ");
+    let mut text = String::from("## Versions and runs\n\n| | |\n|---|---|\n");
     let mut row = |what: &str, value: String| text += &format!("| {what} | {value} |\n");
-    row("processor", format!("{}, {} of them{virtual_machine}", same("cpu"), same("cpus")));
-    row("kernel: futex, eventfd, epoll, pipe, socket", format!("Linux {}", same("kernel")));
-    row("C library: condition variable, mutex, semaphore", format!("glibc {}", libc_version()));
-    row("compiler", compiler());
+    row("processor", in_short(played).split(", Linux").next().unwrap_or_default().to_owned());
+    row("futex, eventfd, epoll, pipe, socket", format!("Linux {}", of_machines("kernel")));
+    row("condition variable, mutex, semaphore", format!("glibc {}", of_machines("libc")));
+    row("compiler", said_by("rustc", &["--version"]));
     let lock = fs::read_to_string(repository.join("Cargo.lock")).unwrap_or_default();
     for name in ["waitqueue"].iter().chain(&CRATES) {
         if let Some(version) = version_in(&lock, name) {
             row(name, version);
         }
     }
-    row("rounds of each bench", rounds(lines));
-    row("load before the benches", format!("{least:.2} to {most:.2}"));
+    text += "\n| bench | run | state of the source | rounds | load before |\n|---|---|---|---|---|\n";
+    for (_, results) in played {
+        for run in runs_of(results) {
+            let rounds = run.rounds.map_or_else(|| "criterion's".into(), |rounds| rounds.to_string());
+            text += &format!("| {} | {} | {} | {rounds} | {} |\n", run.bench, run.at, run.commit, run.load);
+        }
+    }
     text + "\n"
 }
 
-/// How often each subject had its turn.
-fn rounds(lines: &[&Value]) -> String {
-    let mut all: Vec<u64> =
-        lines.iter().filter_map(|line| line["rounds"].as_u64()).filter(|rounds| *rounds > 1).collect();
-    all.sort_unstable();
-    let (Some(least), Some(most)) = (all.first(), all.last()) else { return "none".into() };
-    let hurry = if *least < 9 { " (**quick runs are among them, which say nothing**)" } else { "" };
-    if least == most { format!("{least}{hurry}") } else { format!("{least} to {most}{hurry}") }
+/// Where the figures of a chapter are from.
+pub(crate) fn runs(results: &Results) -> String {
+    let tell = |run: Run| {
+        let rounds = run.rounds.map(|rounds| format!(", {rounds} rounds")).unwrap_or_default();
+        format!("{}: {}{rounds}", run.bench, run.at)
+    };
+    format!("*{}*\n\n", runs_of(results).into_iter().map(tell).collect::<Vec<_>>().join(" · "))
+}
+
+/// One run of one bench.
+struct Run {
+    bench: String,
+    at: String,
+    commit: String,
+    load: String,
+    rounds: Option<u64>,
+}
+
+/// Each file of lines is from one run.
+fn runs_of(results: &Results) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for line in &results.lines {
+        let (bench, of) = (plain(&line["bench"]), |key: &str| plain(&line["run"][key]));
+        let at = runs.iter().position(|run| run.bench == bench).unwrap_or_else(|| {
+            let (at, commit, load) = (of("at"), of("commit"), of("load"));
+            runs.push(Run { bench, at, commit, load, rounds: None });
+            runs.len() - 1
+        });
+        runs[at].rounds = runs[at].rounds.max(rounds(line));
+    }
+    runs
+}
+
+/// How often each subject had its turn; nothing where that is not how it was measured.
+fn rounds(line: &Value) -> Option<u64> {
+    let is_single = line.pointer("/case/seconds").is_some();
+    line["rounds"].as_u64().filter(|_| !is_single)
+}
+
+/// What is said of all lines, once each.
+fn different(played: &[(&Chapter, &Results)], tell: impl Fn(&Value) -> String) -> Vec<String> {
+    let lines = played.iter().flat_map(|(_, results)| &results.lines);
+    let mut all: Vec<String> = lines.filter(|line| line["machine"].is_object()).map(tell).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn version_in(lock: &str, name: &str) -> Option<String> {
@@ -59,18 +128,11 @@ fn version_in(lock: &str, name: &str) -> Option<String> {
     Some(version.trim_matches('"').to_owned())
 }
 
-fn libc_version() -> String {
-    // SAFETY: returns a static string.
-    unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_string_lossy().into_owned()
-}
-
-fn compiler() -> String {
-    let output = Command::new("rustc").arg("--version").output();
-    output
-        .map_or_else(|_| "unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
 /// A value as one writes it in a table.
 pub(crate) fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }

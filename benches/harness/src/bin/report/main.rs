@@ -2,7 +2,7 @@
 //! `cargo run --release -p waitqueue-bench --bin report`
 //!
 //! What is said of a bench, the bars that it is held to, and why somebody else is faster, is in `chapters.rs`; whether
-//! a bar is met and who is faster is computed. Nothing is run.
+//! a bar is met and who is faster is computed. Nothing is run. Benches that have left nothing are named, and left out.
 
 mod chapters;
 mod judge;
@@ -41,36 +41,33 @@ fn main() -> io::Result<()> {
     let from = arguments.from.unwrap_or_else(beside);
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let to = arguments.to.unwrap_or_else(|| repository.clone());
-    let plots = to.join("benches/plots");
-    fs::create_dir_all(&plots)?;
     let results: Vec<Results> =
         CHAPTERS.iter().map(|chapter| gather(&from, chapter)).collect::<io::Result<_>>()?;
-    let played: Vec<(&Chapter, &Results)> =
-        CHAPTERS.iter().zip(&results).filter(|(_, results)| !results.lines.is_empty()).collect();
-    let mut page = introduction(&repository, &played);
-    page += &judge::all_bars(&played);
-    page += &judge::who_is_faster(&played);
-    for (chapter, results) in &played {
-        page += &chapter_of(chapter, results);
-        for picture in &results.pictures {
-            let name = picture.file_name().expect("a file");
-            fs::copy(picture, plots.join(name))?;
-        }
+    let (played, not_played): (Vec<_>, Vec<_>) =
+        CHAPTERS.iter().zip(&results).partition(|(_, results)| !results.lines.is_empty());
+    if played.is_empty() {
+        return Err(io::Error::other(format!("{}: no bench has left anything", from.display())));
     }
-    fs::write(to.join("BENCHMARKS.md"), page)?;
+    let mut page = introduction(&played, &not_played);
+    page += &played.iter().map(|(chapter, results)| chapter_of(chapter, results)).collect::<String>();
+    page += HOW;
+    page += &machine::describe(&repository, &played);
+    fs::write(to.join("BENCHMARKS.md"), page.trim_end().to_owned() + "\n")?;
+    copy(played.iter().flat_map(|(_, results)| &results.pictures), &to.join("benches/plots"))?;
     println!("{}", to.join("BENCHMARKS.md").display());
     Ok(())
 }
 
 /// The lines and pictures of a bench, and of what goes with it: `roundtrip`, `roundtrip-crates`.
 fn gather(from: &Path, chapter: &Chapter) -> io::Result<Results> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(from)?.map(|file| Ok(file?.path())).collect::<io::Result<_>>()?;
+    let named = |error| io::Error::other(format!("{}: {error}", from.display()));
+    let files = fs::read_dir(from).map_err(named)?;
+    let mut files: Vec<PathBuf> = files.map(|file| Ok(file?.path())).collect::<io::Result<_>>()?;
     files.retain(|file| {
-        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        stem.strip_prefix(chapter.bench).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        let rest = stem(file).strip_prefix(chapter.bench);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
-    files.sort();
+    files.sort_by(|one, other| stem(one).cmp(stem(other)));
     let mut results = Results { lines: Vec::new(), pictures: Vec::new() };
     for file in files {
         match file.extension().and_then(|extension| extension.to_str()) {
@@ -86,45 +83,99 @@ fn gather(from: &Path, chapter: &Chapter) -> io::Result<Results> {
     Ok(results)
 }
 
-fn introduction(repository: &Path, played: &[(&Chapter, &Results)]) -> String {
-    let lines: Vec<&Value> = played.iter().flat_map(|(_, results)| &results.lines).collect();
-    let machine = machine::describe(repository, &lines);
+fn stem(file: &Path) -> &str {
+    file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+/// All pictures of the page, and no others.
+fn copy<'a>(pictures: impl Iterator<Item = &'a PathBuf>, plots: &Path) -> io::Result<()> {
+    fs::create_dir_all(plots)?;
+    for old in fs::read_dir(plots)? {
+        let old = old?.path();
+        if old.extension().is_some_and(|extension| extension == "svg") {
+            fs::remove_file(old)?;
+        }
+    }
+    for picture in pictures {
+        fs::copy(picture, plots.join(picture.file_name().expect("a file")))?;
+    }
+    Ok(())
+}
+
+fn introduction(played: &[(&Chapter, &Results)], not_played: &[(&Chapter, &Results)]) -> String {
+    let ((bars, met), (faster, often)) = (judge::all_bars(played), judge::who_is_faster(played));
     let contents: String = played
         .iter()
         .map(|(chapter, _)| format!("- [{}](#{}): {}\n", chapter.title, anchor(chapter.title), chapter.about))
         .collect();
+    let missing: Vec<&str> = not_played.iter().map(|(chapter, _)| chapter.title).collect();
+    let missing = match missing.is_empty() {
+        true => String::new(),
+        false => format!("Not measured: {}.\n\n", missing.join(", ")),
+    };
     format!(
         "# Benchmarks
 
-Written by `cargo run --release -p waitqueue-bench --bin report` from what the benches have measured; not to be edited.
+What waiting and waking cost, beside what else there is for it on Linux: the kernel's own means, the C library's, and
+other crates. Measured on {}. Ratios carry over to other machines better than times do.
 
-{machine}
-How it is measured: all subjects of a bench play in turns, each time beginning with another, in processes that are
-forked anew for each play and begin together. A ratio is taken within a round, and is the median over the rounds, with
-the tenth and the ninetieth of a hundred beside it. CPU, sleeps and system calls are those of each role, for each
-operation; system calls are counted in a play of their own. *Pinning*: \"two CPUs\" puts the processes on the processors
-in turn; \"one CPU\" puts all on the same. *Policy*: sleep never spins, spin never sleeps, default is what one gets
-without asking. Absolute times depend on the machine.
+{}## In short
+
+{}
+{met}; {often}. [How it is measured](#how-it-is-measured), [with what and when](#versions-and-runs).
+
+{bars}{faster}## The benches
 
 {contents}
-"
+{missing}",
+        machine::in_short(played),
+        machine::hurry(played),
+        tables::in_short(played),
     )
 }
 
+const HOW: &str = "## How it is measured
+
+All subjects of a bench play in turns, each time beginning with another, in processes that are forked anew for each play,
+pinned, and begin together; every reply is checked. So whatever the machine does meanwhile meets all of them. A ratio is
+taken within a round, and is the median over the rounds, with the tenth and the ninetieth of a hundred beside it. Times
+are of all rounds together. CPU is processor time; it, sleeps and system calls are those of each role, for each of its
+operations; system calls are counted in a play of their own, since counting takes time. *Pinning*: \"two CPUs\" puts the
+processes on the processors in turn, \"one CPU\" puts all on the same. *Policy*: \"sleep\" never spins, \"spin\" never
+sleeps, \"default\" is what one gets without asking.
+
+`cargo bench` runs what the system has, `cargo bench -p waitqueue-peers` the crates; each takes less than a quarter of an
+hour on two processors. This page is written by `cargo run --release -p waitqueue-bench --bin report` from what they leave
+in `target/bench`, and is not to be edited.
+
+";
+
 fn chapter_of(chapter: &Chapter, results: &Results) -> String {
-    let mut text = format!("## {}\n\n{}.\n", chapter.title, chapter.about);
-    text += &format!("`cargo bench --bench {}`\n\n", chapter.bench);
-    for picture in &results.pictures {
+    /// So many pictures are shown, the others can be opened.
+    const SHOWN: usize = 2;
+    let show = |picture: &PathBuf| {
         let name = picture.file_name().expect("a file").to_string_lossy();
-        text += &format!("![{}](benches/plots/{name})\n\n", chapter.title);
-    }
-    text += &judge::bars_of(chapter, results);
-    text += &tables::of(chapter, results);
-    text
+        format!("![{}](benches/plots/{name})\n\n", chapter.title)
+    };
+    let folded = |title: &str, text: String| match text.is_empty() {
+        true => text,
+        false => format!("<details><summary>{title}</summary>\n\n{text}</details>\n\n"),
+    };
+    let (shown, others) = results.pictures.split_at(results.pictures.len().min(SHOWN));
+    let Chapter { title, about, how, command, .. } = chapter;
+    [
+        format!("## {title}\n\n{about}. {how}\n\n`{command}`\n\n"),
+        shown.iter().map(show).collect(),
+        folded("More pictures", others.iter().map(show).collect()),
+        judge::bars_of(chapter, results),
+        folded("All figures", tables::of(chapter, results)),
+        machine::runs(results),
+    ]
+    .concat()
 }
 
 /// As GitHub makes them.
-fn anchor(title: &str) -> String {
+pub(crate) fn anchor(title: &str) -> String {
     let kept = title.chars().filter(|letter| letter.is_alphanumeric() || *letter == ' ' || *letter == '-');
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }

@@ -2,12 +2,35 @@
 
 use serde_json::Value;
 
-use waitqueue_bench::report::nanos;
+use waitqueue_bench::report::{named, nanos};
 
 use crate::Results;
-use crate::chapters::Chapter;
-use crate::judge::case_of;
+use crate::chapters::{Chapter, Figure, Short};
+use crate::judge::{beside_the_crates, case_of, figure, is_meant, is_time, written};
 use crate::machine::plain;
+
+/// The first figures that somebody wants to see.
+pub(crate) fn in_short(played: &[(&Chapter, &Results)]) -> String {
+    let row = |chapter: &Chapter, short: &Short, line: &Value| {
+        let ratio = |what: &&'static str| {
+            let ratio = figure(Figure::Ratio(what), line)?;
+            let who = whom(line, what);
+            Some(what.replacen('÷', &written(Figure::Ratio(what), ratio), 1) + &who)
+        };
+        let ratios: Vec<String> = short.ratios.iter().filter_map(ratio).collect();
+        let value = figure(short.figure, line).map(|value| written(short.figure, value)).unwrap_or_default();
+        let link = format!("[{}](#{})", short.says, crate::anchor(chapter.title));
+        format!("| {link} | {value} | {} |\n", ratios.join(", "))
+    };
+    let mut text = String::from("| | waitqueue | beside others |\n|---|---|---|\n");
+    for (chapter, results) in played {
+        for short in chapter.short {
+            let line = results.lines.iter().find(|line| is_meant(short.rows, line));
+            text += &line.map(|line| row(chapter, short, line)).unwrap_or_default();
+        }
+    }
+    text
+}
 
 /// A table for each case; for what grows, one of the orders of growth; otherwise the lines as they are.
 pub(crate) fn of(chapter: &Chapter, results: &Results) -> String {
@@ -15,15 +38,19 @@ pub(crate) fn of(chapter: &Chapter, results: &Results) -> String {
     if chapter.bench == "growth" {
         return orders(lines);
     }
+    let alike = |one: &Value, other: &Value| one["case"] == other["case"] && one["bench"] == other["bench"];
+    let mut groups: Vec<Vec<&Value>> = Vec::new();
+    for line in lines {
+        match groups.iter_mut().find(|group| alike(group[0], line)) {
+            Some(group) => group.push(line),
+            None => groups.push(vec![line]),
+        }
+    }
     let mut text = String::new();
-    let mut at = 0;
-    while at < lines.len() {
-        let alike = |line: &&Value| line["case"] == lines[at]["case"] && line["bench"] == lines[at]["bench"];
-        let group: Vec<&Value> = lines[at..].iter().take_while(alike).collect();
-        at += group.len();
-        let case = case_of(group[0]);
+    for group in groups {
+        let case = [case_of(group[0]), beside_the_crates(group[0]).to_owned()].concat();
         if !case.is_empty() {
-            text += &format!("{}\n\n", case);
+            text += &format!("**{case}**\n\n");
         }
         let (timed, plain): (Vec<&Value>, Vec<&Value>) =
             group.iter().partition(|line| line["per_operation"].is_array());
@@ -48,7 +75,7 @@ fn times(lines: &[&Value]) -> String {
         };
         let count = |count: f64| format!("{count:.2}");
         let cells = [
-            plain(&line["subject"]),
+            named(&plain(&line["subject"]), &plain(&line["note"])),
             plain(&line["policy"]),
             time("p50_ns"),
             time("p99_ns"),
@@ -65,62 +92,67 @@ fn times(lines: &[&Value]) -> String {
     text + "\n"
 }
 
+/// " (eventfd)", where a ratio is to the fastest of some.
+fn whom(line: &Value, what: &str) -> String {
+    line["more"]["whom"][what].as_str().map(|who| format!(" ({who})")).unwrap_or_default()
+}
+
 fn ratios(line: &Value) -> String {
     let ratio = |ratio: &Value| {
         let part = |key: &str| ratio[key].as_f64().unwrap_or(f64::NAN);
         let (median, low, high) = (part("median"), part("p10"), part("p90"));
-        format!("{median:.2} ({low:.2} … {high:.2}) {}", plain(&ratio["what"]))
+        let what = plain(&ratio["what"]);
+        format!("{median:.2} ({low:.2} … {high:.2}) {what}{}", whom(line, &what))
     };
     line["ratios"].as_array().into_iter().flatten().map(ratio).collect::<Vec<_>>().join("<br>")
 }
 
 /// What a bench tells beside times.
 fn details(more: &Value) -> String {
-    let Some(more) = more.as_object() else { return String::new() };
-    let told = more.iter().filter(|(_, value)| !value.is_null());
-    told.map(|(what, value)| {
-        format!("{} {}", what.trim_end_matches("_ns").replace('_', " "), figure(what, value))
-    })
-    .collect::<Vec<_>>()
-    .join("<br>")
+    let told = |(what, value): (&String, &Value)| match value {
+        Value::Null | Value::Bool(_) | Value::Object(_) => None,
+        _ => Some(format!("{} {}", title(what), said(what, value))),
+    };
+    more.as_object().into_iter().flatten().filter_map(told).collect::<Vec<_>>().join("<br>")
 }
 
-fn figure(what: &str, value: &Value) -> String {
+/// A key of JSON, as one writes it.
+fn title(key: &str) -> String {
+    key.trim_end_matches("_ns").trim_start_matches("ns_").replace("_ns_", "_").replace('_', " ")
+}
+
+fn said(what: &str, value: &Value) -> String {
     match value.as_f64() {
-        Some(time) if what.ends_with("_ns") => nanos(time),
+        Some(time) if is_time(what) => nanos(time),
         Some(number) if number.fract() != 0.0 => format!("{number:.3}"),
+        Some(number) => format!("{number:.0}"),
         _ => plain(value),
     }
 }
 
-/// Lines without rounds: each of their scalars is a column.
+/// Lines without rounds: each of their scalars is a column, where they have the same.
 fn as_they_are(lines: &[&Value]) -> String {
-    let Some(first) = lines.first().and_then(|line| line.as_object()) else { return String::new() };
-    let about = |value: &Value| {
-        let more = value["more"].as_object().into_iter().flatten();
-        let own = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object());
-        let shown =
-            |(key, _): &(&String, &Value)| !matches!(key.as_str(), "bench" | "load" | "subject" | "policy");
-        own.chain(more).filter(shown).map(|(key, value)| (key.clone(), value.clone())).collect::<Vec<_>>()
-    };
-    let has_subject = first.contains_key("subject");
-    if lines
-        .iter()
-        .any(|line| about(line).len() != about(lines[0]).len() || about(line)[0].0 != about(lines[0])[0].0)
-    {
-        return lines.iter().map(|line| as_they_are(&[line])).collect();
+    let columns = |line: &Value| -> Vec<String> { scalars(line).into_iter().map(|(key, _)| key).collect() };
+    let mut text = String::new();
+    for alike in lines.chunk_by(|one, other| columns(one) == columns(other)) {
+        let titles: Vec<String> = columns(alike[0]).iter().map(|key| title(key)).collect();
+        text += &format!("| | {} |\n|---{}|\n", titles.join(" | "), "|---".repeat(titles.len()));
+        for line in alike {
+            let cells: Vec<String> = scalars(line).iter().map(|(key, value)| said(key, value)).collect();
+            text += &format!("| {} | {} |\n", plain(&line["subject"]), cells.join(" | "));
+        }
+        text.push('\n');
     }
-    let columns: Vec<String> = about(lines[0]).into_iter().map(|(key, _)| key).collect();
-    let title = |key: &String| key.trim_end_matches("_ns").replace('_', " ");
-    let mut text = format!("| | {} |\n|---", columns.iter().map(title).collect::<Vec<_>>().join(" | "));
-    text += &"|---".repeat(columns.len());
-    text += "|\n";
-    for line in lines {
-        let name = if has_subject { plain(&line["subject"]) } else { String::new() };
-        let cells: Vec<String> = about(line).iter().map(|(key, value)| figure(key, value)).collect();
-        text += &format!("| {name} | {} |\n", cells.join(" | "));
-    }
-    text + "\n"
+    text
+}
+
+/// What a line says beside what is said elsewhere.
+fn scalars(line: &Value) -> Vec<(String, Value)> {
+    let own = line.as_object().into_iter().flatten().filter(|(_, value)| !value.is_object());
+    let is_told = |key: &str| !matches!(key, "bench" | "subject" | "policy");
+    let more = line["more"].as_object().into_iter().flatten();
+    let all = own.chain(more).filter(|(key, _)| is_told(key));
+    all.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Calls against what grows: the order, and the times at both ends.
