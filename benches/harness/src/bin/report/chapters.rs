@@ -555,10 +555,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
                 at_most: 192.0,
             },
             Bar {
-                says: "a region of default size is 1.7 MiB, with 1 MiB for objects",
+                says: "a region of default size is 612 KiB, with 128 KiB for objects",
                 rows: &[Is("/subject", "a region of default size")],
                 figure: At("/more/bytes"),
-                at_most: 1.75 * 1024.0 * 1024.0,
+                at_most: 612.0 * 1024.0,
             },
         ],
         why: &[],
