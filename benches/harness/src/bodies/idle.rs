@@ -48,6 +48,7 @@ impl Idle {
         let (warm, long) = if options.quick { (0.1, 0.3) } else { (1.0, 4.0) };
         let criterion = Criterion::default()
             .without_plots()
+            .nresamples(20_000)
             .warm_up_time(Duration::from_secs_f64(warm))
             .measurement_time(Duration::from_secs_f64(long));
         Idle { bench, options, criterion, lines: lines_of(bench), about, panels: Vec::new() }

@@ -1,7 +1,7 @@
 //! Replies that take some time: is it better to sleep, or to spin, and does the default know?
 //!
-//! A phase has one reply time, for which the answerer works on its own processor, without sleeping. Before it come a
-//! hundred replies of the other kind, so that nothing learned earlier helps; then a hundred of its own, which are not
+//! A phase has one reply time, for which the answerer works on its own processor, without sleeping. Before it come
+//! fifty replies of the other kind, so that nothing learned earlier helps; then a hundred of its own, which are not
 //! measured either. One run more has reply times at random, from the same range.
 
 use serde_json::json;
@@ -19,7 +19,7 @@ const DELAYS: [u64; 13] =
 /// Replies shorter than this are followed by long ones, and the other way about.
 const MIDDLE: u64 = 20_000;
 const LONG: u64 = 300_000;
-const OTHERS: u32 = 100;
+const OTHERS: u32 = 50;
 const EXCLUDED: u32 = 100;
 /// About so long is measured in a round.
 const SPAN: u64 = 20_000_000;

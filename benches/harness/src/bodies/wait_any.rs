@@ -45,7 +45,7 @@ fn measure(bench: &str, subjects: &Subjects, counts: &[usize], about: &str) {
         .collect();
     // (All of them in turns, so that few lines can be compared with many, too.)
     let scores = in_turns(&options, &entrants, |(subject, lines), counted| {
-        let operations = options.operations(if *lines < 1000 { 500 } else { 100 });
+        let operations = options.operations(if *lines < 1000 { 300 } else { 100 });
         play_once(*subject, *lines, operations, counted)
     });
     for count in counts {

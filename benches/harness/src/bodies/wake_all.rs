@@ -28,7 +28,7 @@ pub fn wake_all(bench: &str, crowds: &Crowds) {
     let mut report = Report::new(bench, "one process wakes all others, which sleep on the same queue");
     let crowds = among(&options, crowds);
     let scores = WAITERS.map(|waiters| {
-        let operations = options.operations((12_800 / waiters as u32).clamp(50, 400));
+        let operations = options.operations((6400 / waiters as u32).clamp(40, 200));
         several_in_turns(&options, &crowds, |crowd, counted| play_once(*crowd, waiters, operations, counted))
     });
     let base = crowds[0].name();

@@ -177,7 +177,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         command: "cargo bench --bench mixed",
         title: "Replies that take time",
         about: "Whether it is better to sleep or to spin, and what the default makes of it",
-        how: "Each phase has one reply time, and begins after a hundred replies of the other kind, short or long; its own \
+        how: "Each phase has one reply time, and begins after fifty replies of the other kind, short or long; its own \
               first hundred are not measured. Compared by the mean, in which a wrong decision shows even if it is rare. \
               The last case has reply times at random, and no bar.",
         order: None,
@@ -399,7 +399,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
                 at_most: 1.005,
             },
             Bar {
-                says: "over a minute nobody has 2 % more or less than the others",
+                says: "over a minute none of 8 waiters has 2 % more or less than the others",
                 rows: &[SLEEPING, Over("/case/seconds", 59.0)],
                 figure: At("/more/spread"),
                 at_most: 0.02,
