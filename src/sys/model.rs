@@ -145,11 +145,11 @@ pub(crate) mod mark {
     pub(crate) struct Marker;
 
     #[derive(Clone, Copy, Default)]
-    pub(crate) struct Armed;
+    pub(crate) struct Armed(());
 
     impl Marker {
         pub(crate) fn arm(&self, _word: &AtomicU32) -> Armed {
-            Armed
+            Armed(())
         }
 
         pub(crate) fn is_none(&self) -> bool {
