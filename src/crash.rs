@@ -2,7 +2,8 @@
 //!
 //! `crash_point!("lock: taken")` is where a debug build with the feature `fault_injection` kills itself when
 //! the environment says `WAITQUEUE_CRASH=lock: taken` (or `…@3` for the third time it gets there).
-//! With `WAITQUEUE_STOP` instead it stops there (SIGSTOP), so that a test can let others act in between.
+//! With `WAITQUEUE_STOP` instead it stops there (SIGSTOP), so that a test can let others act in between; with
+//! `WAITQUEUE_EXIT` that one thread ends there, and its process lives on.
 //! `mutant("no fence A")` is true where the environment names it in `WAITQUEUE_MUTANT=no fence A,…`; every such step is
 //! one that the promises rest on, and a test shows that leaving it out is noticed.
 //!
@@ -14,27 +15,31 @@ pub(crate) mod active {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    /// The crash point asked for, at which pass, and whether to die there (or else stop).
-    fn wanted() -> &'static Option<(String, u32, bool)> {
-        static WANTED: OnceLock<Option<(String, u32, bool)>> = OnceLock::new();
+    use crate::sys::process::End;
+
+    const WAYS: [(&str, End); 3] =
+        [("WAITQUEUE_CRASH", End::Process), ("WAITQUEUE_STOP", End::Stop), ("WAITQUEUE_EXIT", End::Thread)];
+
+    /// The crash point asked for, at which pass, and what to do there.
+    fn wanted() -> &'static Option<(String, u32, End)> {
+        static WANTED: OnceLock<Option<(String, u32, End)>> = OnceLock::new();
         WANTED.get_or_init(|| {
-            let asked = |variable| std::env::var(variable).ok();
-            let kill = asked("WAITQUEUE_CRASH").map(|text| (text, true));
-            let (text, for_good) = kill.or_else(|| Some((asked("WAITQUEUE_STOP")?, false)))?;
+            let asked = |(variable, end): &(&str, End)| Some((std::env::var(variable).ok()?, *end));
+            let (text, end) = WAYS.iter().find_map(asked)?;
             match text.rsplit_once('@') {
-                Some((name, nth)) => Some((name.to_owned(), nth.parse().ok()?, for_good)),
-                None => Some((text, 1, for_good)),
+                Some((name, nth)) => Some((name.to_owned(), nth.parse().ok()?, end)),
+                None => Some((text, 1, end)),
             }
         })
     }
 
     pub(crate) fn crash_point(name: &str) {
         static HITS: AtomicU32 = AtomicU32::new(0);
-        if let Some((point, nth, for_good)) = wanted()
+        if let Some((point, nth, end)) = wanted()
             && point == name
             && HITS.fetch_add(1, Relaxed) + 1 == *nth
         {
-            crate::sys::process::end_here(*for_good);
+            end.here();
         }
     }
 

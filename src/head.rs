@@ -10,8 +10,9 @@
 //! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
 //!
-//! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, and
-//!    finishes a half-done close. Nothing else can be half-done: marks are repeated by the next step or by the ring.
+//! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, finishes a
+//!    half-done close, and has the owners of sets look everywhere, whose members may be noted by half. Nothing else can
+//!    be half-done: marks are repeated by the next step or by the ring.
 //! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it sets
 //!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
 //! 3. `waiting` is read without the lock by wakers, so it is never too low: raised before, lowered after.
@@ -19,7 +20,8 @@
 //!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
 //!    evaluated before the change and commit after we have passed.
 //! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. Who dies
-//!    in between, or between the two stores of a note, is followed by the ring, which tells to look everywhere.
+//!    in between, or between the two stores of a note, holds the lock: the repair tells to look everywhere, as does the ring.
+//!    Looking everywhere also takes back a note that was made by half, which would keep others from making it.
 //! 6. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
@@ -358,7 +360,7 @@ impl LockedHead<'_> {
         count
     }
 
-    /// After a death inside: links, count, and a close that was not finished.
+    /// After a death inside: links, count, a close that was not finished, and members that may be noted by half.
     fn repair(&mut self) {
         if !mutant("repair left out") {
             self.rebuild();
@@ -366,8 +368,24 @@ impl LockedHead<'_> {
         if self.is_closed() {
             self.expel();
         }
+        if !mutant("sets not told of a repair") {
+            self.alert_sets();
+        }
         self.count_recovery();
         crash_point!("repair: done");
+    }
+
+    /// Makes the owners of sets look everywhere: where only a thread has died, no ring does.
+    fn alert_sets(&mut self) {
+        for index in 0..self.list.used().len() as u32 {
+            if self.has(index)
+                && self.entry(index).flags.load(Relaxed) & PERSISTENT != 0
+                && let Some((lead, word)) = self.lead_of(index)
+            {
+                let before = word.look_everywhere();
+                self.wake_later(lead, before);
+            }
+        }
     }
 
     fn rebuild(&mut self) {

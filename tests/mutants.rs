@@ -35,6 +35,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("no ring", waker_dies),
     ("ring without wide", a_set_hears_of_a_death),
     ("member not noted", a_set_is_woken),
+    ("sets not told of a repair", a_set_hears_of_a_threads_death),
     ("recovery skips an entry", lock_holder_dies),
     ("generation not bumped", record_reused),
     ("marks off", thread_dies),
@@ -284,6 +285,20 @@ fn a_set_hears_of_a_death() {
     until_asleep(&world.region, "a", 1);
     let crash = [("WAITQUEUE_CRASH", "wake: waiters seen, lock not taken")];
     Child::start_with("waker", &[&name.0, "1"], &crash).end_killed();
+    waiter.join().unwrap();
+}
+
+/// One thread of a process dies when it has noted a member by half, which keeps others from noting it.
+fn a_set_hears_of_a_threads_death() {
+    let (name, world, flag) = stage();
+    let waiter = set_waiter(&world, &flag);
+    until_asleep(&world.region, "a", 1);
+    let exit = [("WAITQUEUE_EXIT", "wake: member about to be noted")];
+    let _lives_on = Child::start_with("waker", &[&name.0, "0"], &exit);
+    let is_locked = |queue: &waitqueue::QueueInfo| queue.name == "a" && queue.lock_owner.is_some();
+    common::until("it has the lock", || world.region.snapshot().queues.iter().any(is_locked));
+    flag.store(1, Release);
+    world.a.wake_up().unwrap(); // takes the lock over
     waiter.join().unwrap();
 }
 

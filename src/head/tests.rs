@@ -268,13 +268,22 @@ impl Plain {
             }
             Step::Die(ref damages) => {
                 damages.iter().for_each(|damage| real.damage(*damage));
-                real.die();
+                self.repair_after_death(real);
             }
             Step::DieMiscounted(count) => {
                 real.head().waiting.store(count, Relaxed);
-                real.die();
+                self.repair_after_death(real);
             }
             Step::Break(damage) => real.damage(damage),
+        }
+    }
+
+    /// The next owner of the lock makes good, and tells the sets.
+    fn repair_after_death(&mut self, real: &Real) {
+        real.die();
+        drop(real.lock());
+        for waiter in self.waiters.iter().filter(|waiter| waiter.flags & PERSISTENT != 0) {
+            self.words[waiter.entry as usize] |= LOOK | WIDE;
         }
     }
 

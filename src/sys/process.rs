@@ -20,11 +20,33 @@ pub(crate) fn processor() -> u32 {
     rustix::thread::sched_getcpu() as u32
 }
 
-/// Dies at once, like by anybody's `kill -9`, or stops.
+/// How a test has a process end, or a part of it, at a named place.
 #[cfg(all(feature = "fault_injection", debug_assertions))]
-pub(crate) fn end_here(for_good: bool) {
-    use rustix::process::{Signal, getpid, kill_process};
-    let _ = kill_process(getpid(), if for_good { Signal::KILL } else { Signal::STOP });
-    // (A stop may reach another thread first, and this one some microseconds later.)
-    std::thread::sleep(std::time::Duration::from_millis(50));
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// Like by anybody's `kill -9`.
+    Process,
+    /// This thread alone, without any of the work that Rust or libc do at its end.
+    Thread,
+    /// Stopped, until somebody continues it.
+    Stop,
+}
+
+#[cfg(all(feature = "fault_injection", debug_assertions))]
+impl End {
+    #[allow(unsafe_code)] // the end of a thread
+    pub(crate) fn here(self) {
+        use rustix::process::{Signal, getpid, kill_process};
+        let signal = match self {
+            End::Process => Signal::KILL,
+            End::Stop => Signal::STOP,
+            End::Thread => loop {
+                // SAFETY: nothing is expected of this thread any more, and it does not return.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+            },
+        };
+        let _ = kill_process(getpid(), signal);
+        // (A stop may reach another thread first, and this one some microseconds later.)
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
