@@ -192,9 +192,9 @@ impl Enrolled {
     }
 
     /// Whether the lead, and so all that was not taken off with a certificate, still belongs to us; if not, we were taken
-    /// for dead, or are a forked child inside its parent's wait.
+    /// for dead, are a forked child inside its parent's wait, or the thread has ended.
     pub(crate) fn is_ours(&self) -> bool {
-        !self.thread.locker().is_forked() && self.owns(self.lead)
+        !self.thread.locker().is_forked() && !self.thread.has_ended() && self.owns(self.lead)
     }
 
     fn owns(&self, index: u32) -> bool {

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `DECLARE_WAIT_QUEUE_HEAD` | [`Region::queue`], or a [`QueueHead`] in a [`shared_struct!`] |
 //! | `wait_event(…)` and its forms | [`Queue::wait_event`] …, all of them by [`Queue::wait_event_with`] |
-//! | `prepare_to_wait`, `finish_wait` | [`Queue::prepare_to_wait`] |
+//! | `prepare_to_wait`, `finish_wait` | [`Queue::prepare_to_wait`], [`Queue::begin_wait`] |
 //! | `add_wait_queue`, `wait_woken` | [`WaitSet`] |
 //! | several queues in one loop | [`wait_many`] |
 //! | `wake_up(…)` and its forms | [`Queue::wake_up`] …, all of them by [`Queue::wake_up_with`] |
@@ -50,6 +50,7 @@ mod thread;
 mod head;
 mod enrolled;
 mod pace;
+mod sleep;
 mod wait;
 mod pending;
 #[cfg(not(loom))]
@@ -78,6 +79,10 @@ mod queue;
 mod region;
 #[cfg(not(loom))]
 mod snapshot;
+#[cfg(not(loom))]
+mod waiting;
+#[cfg(not(loom))]
+mod wake;
 
 #[cfg(all(test, loom))]
 mod models;
@@ -96,4 +101,5 @@ pub use {
     queue::Queue,
     region::{Object, ParticipantId, Region},
     snapshot::{ParticipantInfo, QueueInfo, Snapshot, WaiterInfo, WaiterState},
+    waiting::Waiting,
 };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::enrolled::Enrolled;
@@ -12,7 +11,9 @@ use crate::options::WaitOptions;
 use crate::pending::{Asking, Pending};
 use crate::queue::Queue;
 use crate::region::Region;
-use crate::wait::{self, Ended, JustSleep};
+use crate::sleep::{JustSleep, Manner};
+use crate::wait::{self, Ended};
+use crate::waiting::Waiting;
 
 /// One queue of a [`wait_many`], with its condition.
 pub struct Source<'a> {
@@ -85,41 +86,43 @@ impl fmt::Debug for Source<'_> {
 /// # }
 /// ```
 pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<usize> {
-    let Some(first) = sources.first() else {
-        return Err(Error::BadCapacity {
-            what: "number of queues of wait_many",
-            asked: 0,
-            max: u64::from(u32::MAX),
-        });
-    };
-    let region = first.queue.region().clone();
-    if sources.iter().any(|source| !source.queue.region().is_same(&region)) {
-        return Err(Error::ForeignObject { region: region.label().clone(), what: "queue of wait_many" });
-    }
+    let region = region_of(sources.iter().map(|source| source.queue))?.clone();
     let evaluate = |sources: &mut [Source<'_>]| sources.iter_mut().position(|source| (source.condition)());
     if let Some(at) = evaluate(sources) {
         return Ok(at);
     }
     let queues: Vec<&Queue> = sources.iter().map(|source| source.queue).collect();
+    let outcome = |ended| outcome(queues.iter().copied(), ended);
     if options.is_poll() {
         let closed = queues.iter().position(|queue| queue.is_closed());
-        return outcome(&queues, wait::poll(closed, &mut || evaluate(sources)));
+        return outcome(wait::poll(closed, &mut || evaluate(sources)));
     }
     let spots: Vec<_> = sources.iter().map(|source| source.queue.spot(&source.options, 0)).collect();
     let thread = region.enter()?;
     let manner = options.manner(&region)?;
     let ended = wait::wait(&thread, &spots, &manner, &mut JustSleep, &mut || evaluate(sources))?;
-    outcome(&queues, ended)
+    outcome(ended)
+}
+
+/// The region that all the queues of a wait are in.
+pub(crate) fn region_of<'a>(mut queues: impl Iterator<Item = &'a Queue>) -> Result<&'a Region> {
+    let none =
+        Error::BadCapacity { what: "number of queues of wait_many", asked: 0, max: u64::from(u32::MAX) };
+    let region = queues.next().ok_or(none)?.region();
+    match queues.all(|queue| queue.region().is_same(region)) {
+        true => Ok(region),
+        false => Err(Error::ForeignObject { region: region.label().clone(), what: "queue of wait_many" }),
+    }
 }
 
 /// The public result of a wait on many queues; errors name the queue that is their reason, or the first.
-fn outcome(queues: &[&Queue], ended: Ended) -> Result<usize> {
+pub(crate) fn outcome<'a>(mut queues: impl Iterator<Item = &'a Queue>, ended: Ended) -> Result<usize> {
     let at = match ended {
         Ended::Fired(at) => return Ok(at),
         Ended::Closed(at) | Ended::PriorityTaken(at) => at,
         Ended::TimedOut | Ended::Interrupted => 0,
     };
-    match queues.get(at) {
+    match queues.nth(at) {
         Some(queue) => queue.outcome(ended).map(|()| at),
         None => Err(Error::TimedOut { queue: "an empty set".into() }),
     }
@@ -163,18 +166,32 @@ fn outcome(queues: &[&Queue], ended: Ended) -> Result<usize> {
 /// # }
 /// ```
 pub struct WaitSet {
-    region: Region,
-    enrolled: Enrolled,
-    members: Vec<(Member, Queue)>,
+    pub(crate) region: Region,
+    pub(crate) enrolled: Enrolled,
+    pub(crate) members: Vec<(Member, Queue)>,
     /// Where in `members` each is.
     places: HashMap<Member, usize>,
     next: u32,
-    pending: Pending,
+    pub(crate) pending: Pending,
 }
 
 /// A queue's membership in a [`WaitSet`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Member(u32);
+
+impl Member {
+    /// The number to tell it by where there are no types.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The member of that number.
+    #[must_use]
+    pub fn new(number: u32) -> Member {
+        Member(number)
+    }
+}
 
 impl WaitSet {
     /// An empty set.
@@ -245,10 +262,7 @@ impl WaitSet {
         options: &WaitOptions,
         mut condition: impl FnMut(Member) -> bool,
     ) -> Result<Member> {
-        // A check of the membership as a whole: the thread itself is the one that made the set.
-        let thread: Rc<_> = self.region.enter()?;
-        thread.flush();
-        let manner = options.manner(&self.region)?;
+        let manner = manner_of(&self.region, options)?;
         let (enrolled, members) = (&self.enrolled, &self.members);
         let ask = |at: usize| condition(members[at].0);
         let mut asking = Asking { enrolled, pending: &mut self.pending, ask };
@@ -263,8 +277,16 @@ impl WaitSet {
         if let Some(at) = fired {
             return Ok(self.members[at].0);
         }
-        let queues: Vec<&Queue> = self.members.iter().map(|(_, queue)| queue).collect();
-        self::outcome(&queues, outcome?).map(|at| self.members[at].0)
+        self::outcome(members.iter().map(|(_, queue)| queue), outcome?).map(|at| members[at].0)
+    }
+
+    /// Begins a wait whose conditions the caller evaluates: see [`Waiting`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WaitSet::wait`], but for those of the sleep.
+    pub fn begin_wait<'a>(&'a mut self, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+        Waiting::on_set(self, options)
     }
 
     /// The same, for at most `timeout`.
@@ -290,6 +312,12 @@ impl WaitSet {
     pub fn take_fired(&mut self, member: Member) -> u32 {
         self.places.get(&member).map_or(0, |at| self.enrolled.take_fired(*at))
     }
+}
+
+/// How a wait of a set sleeps, after a check of the membership as a whole: the thread itself is the one that made the set.
+pub(crate) fn manner_of<'a>(region: &'a Region, options: &WaitOptions<'a>) -> Result<Manner<'a>> {
+    region.enter()?.flush();
+    options.manner(region)
 }
 
 impl fmt::Debug for WaitSet {

@@ -33,12 +33,13 @@ use crate::enrolled::Spot;
 use crate::head::{self, ALL, Enrolment, Wake, Woken};
 use crate::layout::EXCLUSIVE;
 use crate::offset::Space;
+use crate::sleep::{InterruptWord, JustSleep, Manner, Signals};
 use crate::sys::clock::Deadline;
 use crate::sys::futex;
 use crate::sys::lease::Prober;
 use crate::sys::mark::Marker;
 use crate::thread::{Myself, Thread};
-use crate::wait::{self, Ended, InterruptWord, JustSleep, Manner, Signals};
+use crate::wait::{self, Ended};
 
 /// Explores a model; the scheduler may take a thread's turn away so many times.
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {

@@ -13,8 +13,8 @@ use crate::layout::RobustLock;
 use crate::lock::Grip;
 use crate::offset::Ref;
 use crate::region::Region;
+use crate::sleep::AroundSleep;
 use crate::thread::Thread;
-use crate::wait::AroundSleep;
 
 /// A robust lock in a region, for data that atomics alone cannot keep consistent.
 ///

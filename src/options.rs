@@ -9,9 +9,9 @@ use crate::head::{ALL, Enrolment, Wake};
 use crate::layout::{EXCLUSIVE, PRIORITY};
 use crate::offset::Space;
 use crate::region::Region;
+use crate::sleep::{InterruptWord, Manner, Signals};
 use crate::sys::clock::Deadline;
 use crate::sys::signals::KILLABLE;
-use crate::wait::{InterruptWord, Manner, Signals};
 
 /// The classes that the named calls use. A wake reaches a wait if their class masks have a bit in common.
 pub mod class {

@@ -78,37 +78,65 @@ pub(crate) fn budget(pace: Option<&Pace>, told: Duration) -> Duration {
     if pace.is_some_and(Pace::spins) { BUDGET } else { told }
 }
 
-/// Evaluates without being enrolled, for so long or until the deadline, but not past sleepers who came first.
-pub(crate) fn spin(
-    space: &Space,
-    spots: &[Spot],
+/// A spin under way.
+pub(crate) struct Spin<'a> {
     budget: Duration,
     deadline: Option<Deadline>,
-    pace: Option<&Pace>,
-    evaluate: &mut dyn FnMut() -> Option<usize>,
-) -> Option<usize> {
-    let is_first = |spot: &Spot| {
-        spot.enrolment.flags & EXCLUSIVE == 0
-            || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
-    };
-    let (mut until, mut evaluations) = (None, 2);
-    while !budget.is_zero() && spots.iter().all(is_first) {
-        for _ in 0..evaluations {
-            if let Some(at) = evaluate() {
-                pace.inspect(|pace| pace.spun(true));
-                return Some(at);
-            }
-            spin_loop();
-        }
-        // (The more they were without a look at the clock, the shorter an evaluation is.)
-        evaluations = MOST_EVALUATIONS.min(evaluations * 2);
-        let until = *until.get_or_insert_with(|| earlier(Deadline::after(budget), deadline));
-        if until.is_none_or(Deadline::passed) {
-            pace.inspect(|pace| pace.spun(false));
-            break;
-        }
+    pace: Option<&'a Pace>,
+    /// When it is over; known from the first look at the clock on.
+    until: Option<Option<Deadline>>,
+    /// How many evaluations the last look at the clock allowed, and how many of them are left.
+    allowed: u32,
+    left: u32,
+}
+
+impl<'a> Spin<'a> {
+    /// For so long or until the deadline.
+    pub(crate) fn new(budget: Duration, deadline: Option<Deadline>, pace: Option<&'a Pace>) -> Spin<'a> {
+        Spin { budget, deadline, pace, until: None, allowed: 1, left: 0 }
     }
-    None
+
+    /// Whether to evaluate once more without being enrolled; not past sleepers who came first.
+    #[inline]
+    pub(crate) fn again(&mut self, space: &Space, spots: impl Iterator<Item = Spot>) -> bool {
+        if self.left == 0 && !self.goes_on(space, spots) {
+            return false;
+        }
+        self.left -= 1;
+        spin_loop();
+        true
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    fn goes_on(&mut self, space: &Space, mut spots: impl Iterator<Item = Spot>) -> bool {
+        if self.budget.is_zero() {
+            return false;
+        }
+        if self.allowed > 1 {
+            let (budget, deadline) = (self.budget, self.deadline);
+            let until = *self.until.get_or_insert_with(|| earlier(Deadline::after(budget), deadline));
+            if until.is_none_or(Deadline::passed) {
+                self.pace.inspect(|pace| pace.spun(false));
+                return false;
+            }
+        }
+        // (The more there were without a look at the clock, the shorter an evaluation is.)
+        self.allowed = MOST_EVALUATIONS.min(self.allowed * 2);
+        self.left = self.allowed;
+        let is_first = |spot: Spot| {
+            spot.enrolment.flags & EXCLUSIVE == 0
+                || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
+        };
+        spots.all(is_first)
+    }
+
+    /// The condition was true.
+    pub(crate) fn succeeded(&self) {
+        self.pace.inspect(|pace| pace.spun(true));
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -66,8 +66,17 @@ struct Threads(Vec<(Arc<Member>, Rc<Thread>)>);
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // A guard that was forgotten keeps them for ever: then the kernel has to say that the thread is no more.
-        self.0.iter().for_each(|(_, thread)| thread.locker().mark_again());
+        for (member, thread) in &self.0 {
+            thread.flush_and(true);
+            // What was forgotten keeps it for ever: then the kernel has to say that the thread is no more, and what it waits
+            // on is left now.
+            thread.locker().mark_again();
+            if Rc::strong_count(thread) > 1 && member.is_current() {
+                thread.end();
+                member.settle_lingering(thread);
+                thread.give_back();
+            }
+        }
     }
 }
 

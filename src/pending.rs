@@ -41,6 +41,28 @@ impl Pending {
         self.turns.retain(|turn| *turn != at);
         self.turns.iter_mut().filter(|turn| **turn == last).for_each(|turn| *turn = at);
     }
+
+    /// Takes over what wakes have noted, or all members. To be called between the clearing of LOOK and fence A.
+    pub(crate) fn choose(&mut self, enrolled: &Enrolled, everywhere: bool) {
+        if everywhere || !enrolled.take_ready(|at| self.push(at)) {
+            enrolled.forget_ready();
+            (0..self.is_in.len()).for_each(|at| self.push(at));
+        }
+    }
+
+    /// Whom to ask now.
+    pub(crate) fn first(&self) -> Option<usize> {
+        self.turns.front().copied()
+    }
+
+    /// He answered: if it was true he is asked again in the next wait, but after the others.
+    pub(crate) fn answered(&mut self, answer: bool) {
+        if answer {
+            self.turns.rotate_left(1);
+        } else if let Some(at) = self.turns.pop_front() {
+            self.is_in[at] = false;
+        }
+    }
 }
 
 /// A set's members as the conditions of a wait.
@@ -53,22 +75,16 @@ pub(crate) struct Asking<'a, F> {
 
 impl<F: FnMut(usize) -> bool> Conditions for Asking<'_, F> {
     fn choose(&mut self, everywhere: bool) {
-        if everywhere || !self.enrolled.take_ready(|at| self.pending.push(at)) {
-            self.enrolled.forget_ready();
-            (0..self.pending.is_in.len()).for_each(|at| self.pending.push(at));
-        }
+        self.pending.choose(self.enrolled, everywhere);
     }
 
     fn evaluate(&mut self) -> Option<usize> {
-        let Pending { turns, is_in } = &mut *self.pending;
-        while let Some(at) = turns.front().copied() {
-            if (self.ask)(at) {
-                // Asked again in the next wait, but after the others.
-                turns.rotate_left(1);
+        while let Some(at) = self.pending.first() {
+            let answer = (self.ask)(at);
+            self.pending.answered(answer);
+            if answer {
                 return Some(at);
             }
-            turns.pop_front();
-            is_in[at] = false;
         }
         None
     }

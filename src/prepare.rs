@@ -8,7 +8,8 @@ use crate::entry::claim_of;
 use crate::error::{Error, Result};
 use crate::options::WaitOptions;
 use crate::queue::Queue;
-use crate::wait::{self, Ended, Manner};
+use crate::sleep::Manner;
+use crate::wait::{self, Ended};
 
 /// An enrolment for a loop written by hand.
 ///

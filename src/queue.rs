@@ -1,24 +1,21 @@
-//! A wait queue as its users see it: the kernel's calls, each a few words above the one sleep loop and the head.
+//! A wait queue as its users see it: the kernel's calls, each a few words above the one sleep loop.
 
 use std::cell::RefCell;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::atomic::Ordering::*;
-use crate::crash::crash_point;
 use crate::enrolled::Spot;
 use crate::error::{Error, Label, Result};
-use crate::head::{self, Woken};
-use crate::layout::{CLOSED, QueueHead};
+use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
-use crate::options::{WaitOptions, WakeOptions, class};
+use crate::options::WaitOptions;
 use crate::pace::Pace;
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
-use crate::thread::Thread;
-use crate::wait::{self, AroundSleep, Commands, Ended, JustSleep, Manner};
+use crate::sleep::{AroundSleep, Commands, JustSleep, Manner};
+use crate::wait::{self, Ended};
+use crate::waiting::Waiting;
 
 /// A wait queue in a region: where processes sleep until others have changed something.
 ///
@@ -41,8 +38,8 @@ use crate::wait::{self, AroundSleep, Commands, Ended, JustSleep, Manner};
 /// replaced by the next, and all waiters of the region evaluate their conditions again.
 #[derive(Clone)]
 pub struct Queue {
-    region: Region,
-    head: Ref<QueueHead>,
+    pub(crate) region: Region,
+    pub(crate) head: Ref<QueueHead>,
     label: Label,
     /// Not shared with clones, which may be for other uses.
     pace: Pace,
@@ -214,8 +211,7 @@ impl Queue {
         if condition() {
             return Ok(options.whole_timeout());
         }
-        let pace = options.learns(&self.region).then_some(&self.pace);
-        self.wait_slow(options, pace, &mut JustSleep, &mut || condition().then_some(0))
+        self.wait_slow(options, self.pace(options), &mut JustSleep, &mut || condition().then_some(0))
     }
 
     /// Sleeps until a wake reaches this waiter; there is no condition. For events that leave no trace elsewhere.
@@ -243,165 +239,13 @@ impl Queue {
         PrepareToWait::new(self, options)
     }
 
-    /// Wakes all non-exclusive waiters and one exclusive. Corresponds to `wake_up`.
-    ///
-    /// Returns how many it reached; that nobody is counted does not mean that nobody will see the change: waiters that
-    /// are awake evaluate their condition without being charged with a wake.
-    ///
-    /// If nobody waits, this is a fence and a load.
-    ///
-    /// # Memory ordering
-    ///
-    /// What the caller did before is seen by every evaluation that follows. The full fence that this takes on the
-    /// waker's side is inside.
-    ///
-    /// # Crash safety
-    ///
-    /// If the caller dies after changing the condition, before or inside this call, all waiters evaluate.
+    /// Begins a wait whose condition, which was false just now, the caller evaluates: see [`Waiting`].
     ///
     /// # Errors
     ///
-    /// [`Error::LockStuck`]; [`Error::Full`] if no thread is free; [`Error::Forked`]; [`Error::Evicted`];
-    /// [`Error::Reentered`].
-    #[inline]
-    pub fn wake_up(&self) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new())
-    }
-
-    /// Wakes all non-exclusive waiters and up to `count` exclusive ones. Corresponds to `wake_up_nr`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_nr(&self, count: NonZeroU32) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().nr(count))
-    }
-
-    /// Wakes all waiters. Who arrives meanwhile is not woken. Corresponds to `wake_up_all`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_all(&self) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().all())
-    }
-
-    /// As [`Queue::wake_up`] for interruptible waits. Corresponds to `wake_up_interruptible`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_interruptible(&self) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE))
-    }
-
-    /// As [`Queue::wake_up_nr`] for interruptible waits. Corresponds to `wake_up_interruptible_nr`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_interruptible_nr(&self, count: NonZeroU32) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE).nr(count))
-    }
-
-    /// As [`Queue::wake_up_all`] for interruptible waits. Corresponds to `wake_up_interruptible_all`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_interruptible_all(&self) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().class(class::INTERRUPTIBLE).all())
-    }
-
-    /// As [`Queue::wake_up`] for waits whose key meets `key`. Corresponds to `wake_up_poll`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_key(&self, key: u32) -> Result<Woken> {
-        self.wake_up_with(&WakeOptions::new().key(key))
-    }
-
-    /// With any options.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    #[inline]
-    pub fn wake_up_with(&self, options: &WakeOptions) -> Result<Woken> {
-        if self.has_sleepers() { self.wake_slow(options) } else { Ok(Woken::default()) }
-    }
-
-    /// Wakes as [`Queue::wake_up`] does, but without giving up the processor to the woken before `body` has run, or
-    /// has begun to sleep or spin in a wait of this region: for callers about to wait themselves. Corresponds to
-    /// `wake_up_sync`.
-    ///
-    /// Waiters are chosen at once; the system calls are made at the end of `body` at the latest.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`]; `body` has not run then.
-    pub fn wake_up_sync<R>(&self, body: impl FnOnce() -> R) -> Result<(Woken, R)> {
-        /// Flushes at the end, also by a panic; an inner scope leaves it to the outer one to end the putting off.
-        struct Scope<'a>(&'a Thread, bool);
-        impl Drop for Scope<'_> {
-            fn drop(&mut self) {
-                self.0.flush_and(self.1);
-            }
-        }
-        let thread = self.region.enter()?;
-        let scope = Scope(&thread, thread.defer()?);
-        let woken = self.wake_up()?;
-        crash_point!("wake sync: marked, put off");
-        let result = body();
-        drop(scope);
-        Ok((woken, result))
-    }
-
-    /// Closes the queue for ever, also after a restart: every waiter whose condition is false, now and later, gets [`Error::Closed`].
-    /// Returns how many entries were enrolled. Corresponds to `wake_up_pollfree`.
-    ///
-    /// # Crash safety
-    ///
-    /// If the caller dies inside, either nothing has happened or whoever uses the queue next finishes it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wake_up`].
-    pub fn close(&self) -> Result<u32> {
-        Ok(head::lock(&*self.region.enter()?, self.head.offset())?.close())
-    }
-
-    /// Whether the queue was closed.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.head.flags.load(Acquire) & CLOSED != 0
-    }
-
-    /// Whether anybody waits, after a full fence: false means that whoever begins to wait from now on will see what
-    /// the caller did before. Corresponds to `wq_has_sleeper`.
-    ///
-    /// Async-signal-safe.
-    #[inline]
-    #[must_use]
-    pub fn has_sleepers(&self) -> bool {
-        head::has_sleepers(&self.head)
-    }
-
-    /// Whether anybody waits, in no order with what the caller did before: a hint, never a reason not to wake.
-    /// Corresponds to `waitqueue_active`.
-    ///
-    /// Async-signal-safe.
-    #[inline]
-    #[must_use]
-    pub fn has_sleepers_without_fence(&self) -> bool {
-        self.head.waiting.load(Relaxed) != 0
+    /// As [`Queue::wait_event_with`], but for those of the sleep.
+    pub fn begin_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+        Waiting::on_one(self, options)
     }
 
     /// The name by which messages call this queue.
@@ -414,13 +258,6 @@ impl Queue {
     #[must_use]
     pub fn region(&self) -> &Region {
         &self.region
-    }
-
-    #[cold]
-    fn wake_slow(&self, options: &WakeOptions) -> Result<Woken> {
-        crash_point!("wake: waiters seen, lock not taken");
-        let thread = self.region.enter()?;
-        Ok(head::lock(&thread, self.head.offset())?.wake(options.wake()))
     }
 
     fn wait_around(
@@ -452,6 +289,12 @@ impl Queue {
         let thread = self.region.enter()?;
         let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
+    }
+
+    /// What is to say whether a wait spins, if nobody has said so.
+    #[inline]
+    pub(crate) fn pace(&self, options: &WaitOptions) -> Option<&Pace> {
+        options.learns(&self.region).then_some(&self.pace)
     }
 
     pub(crate) fn spot(&self, options: &WaitOptions, flags: u32) -> Spot {

@@ -19,10 +19,10 @@ use crate::mutex::Lock;
 use crate::offset::{Ref, Shared, Space};
 use crate::participant::Participant;
 use crate::queue::Queue;
+use crate::sleep::LookAfterBell;
 use crate::snapshot::{ParticipantInfo, Snapshot};
 use crate::sys::map::{self, Place};
 use crate::thread::Thread;
-use crate::wait::LookAfterBell;
 
 /// A shared mapping with wait queues and objects in it, to which this process is attached.
 ///
@@ -246,6 +246,16 @@ impl Region {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(self.space(), &|id| self.member().is_alive(id))
+    }
+
+    /// Makes the system calls that [`Queue::begin_wake_up_sync`] put off, and puts off no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`], [`Error::Evicted`], [`Error::Reentered`], [`Error::Full`] if no thread is free.
+    pub fn flush(&self) -> Result<()> {
+        self.enter()?.flush_and(true);
+        Ok(())
     }
 
     /// Checks the list of every queue, under its lock: links, order and count. For tools and tests; lists that are

@@ -5,7 +5,7 @@
 //! a cleaner does the latter for the dead. An id never names two participants, so a late or repeated give-back of
 //! the same id fails instead of freeing what somebody else took meanwhile: no election is needed to clean up.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
-use crate::layout::{Entry, Record};
+use crate::layout::{Entry, IDLE, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
 use crate::sys::futex;
@@ -107,6 +107,8 @@ pub(crate) struct Thread {
     pub(crate) patience: Duration,
     kept: RefCell<Kept>,
     lingering: Arc<Lingering>,
+    /// What is left of it are waits and guards in frames that are no more, or in memory that goes after this.
+    has_ended: Cell<bool>,
 }
 
 impl Thread {
@@ -137,7 +139,8 @@ impl Thread {
         crash_point!("thread: record claimed");
         let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
-        Ok(Thread { locker, participant, patience, kept: RefCell::new(kept), lingering })
+        let (kept, has_ended) = (RefCell::new(kept), Cell::new(false));
+        Ok(Thread { locker, participant, patience, kept, lingering, has_ended })
     }
 
     /// Begins what no signal handler may interrupt with another call of ours.
@@ -166,6 +169,46 @@ impl Thread {
 
     pub(crate) fn participant(&self) -> u64 {
         self.participant
+    }
+
+    /// Whether the thread has ended, and its entries are not its own any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
+    /// The thread ends, and something of it was forgotten, or is dropped only later: makes its waits those of nobody, to be
+    /// taken off with the [`Lingering`]. What else it has is to be given back after that.
+    pub(crate) fn end(&self) {
+        if self.locker.is_forked() || self.has_ended.replace(true) {
+            return;
+        }
+        let entries = &self.space().entries()[..self.space().entries_used()];
+        let is_mine = |entry: &Entry| entry.owner.load(Acquire) == self.participant;
+        for (lead, entry) in (0..).zip(entries) {
+            // ORDERING: the word before the record: what a wait of another thread says of itself comes first.
+            let waits = entry.word.load(Acquire) != IDLE && entry.lead.load(Relaxed) == lead;
+            if waits && is_mine(entry) && entry.record.load(Relaxed) == self.locker.record() {
+                let follows = |other: &Entry| {
+                    other.queue.load(Acquire) != 0 && other.lead.load(Relaxed) == lead && is_mine(other)
+                };
+                let others = (0..).zip(entries).filter(|(index, other)| *index != lead && follows(other));
+                self.linger(std::iter::once(lead).chain(others.map(|(index, _)| index)).collect());
+            }
+        }
+    }
+
+    /// Gives back what was kept, but for the record of a thread that holds a lock.
+    pub(crate) fn give_back(&self) {
+        if self.locker.is_forked() {
+            return;
+        }
+        if let Ok(mut inside) = self.begin() {
+            inside.0.spare.drain(..).for_each(|index| self.free_entry(index));
+        }
+        if !self.locker.holds_any() {
+            let record = &self.space().records()[self.locker.record() as usize];
+            let _ = record.owner.compare_exchange(self.participant, 0, AcqRel, Relaxed);
+        }
     }
 
     /// An entry of this participant that is on no queue: one kept, or a free one of the table.
@@ -257,20 +300,15 @@ impl Thread {
 /// The thread ends, or its participant leaves: what it kept is given back. A forked child's copy gives back nothing.
 impl Drop for Thread {
     fn drop(&mut self) {
-        if self.locker.is_forked() {
+        if self.locker.is_forked() || self.has_ended() {
             return;
         }
-        for index in std::mem::take(&mut self.kept.get_mut().spare) {
-            self.free_entry(index);
-        }
-        let record = &self.space().records()[self.locker.record() as usize];
+        self.give_back();
         if self.locker.holds_any() {
             // A guard was forgotten: whoever wants the lock learns that its owner is no more.
             self.locker.abandon();
-            record.mark.fetch_or(OWNER_DIED, Release);
-            return;
+            self.space().records()[self.locker.record() as usize].mark.fetch_or(OWNER_DIED, Release);
         }
-        let _ = record.owner.compare_exchange(self.participant, 0, AcqRel, Relaxed);
     }
 }
 

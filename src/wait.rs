@@ -1,4 +1,5 @@
-//! The one sleep, and the loops over it: with a condition, without one, and one turn of a loop that the user writes. It links nothing: that is the head's work, under its lock.
+//! The loops over the one sleep: with a condition, without one, and one turn of a loop that the user writes. They link
+//! nothing: that is the head's work, under its lock.
 //!
 //! ```text
 //! evaluate (true: done, nothing was touched) · spin · enrol every entry, word OPEN
@@ -20,24 +21,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
+use crate::atomic::{Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::enrolled::{Enrolled, Spot};
-use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
+use crate::entry::{claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
-use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, OPEN, TICK, WIDE};
-use crate::offset::Space;
-use crate::pace::{self, Pace};
-use crate::sys::clock::{Deadline, earlier};
-use crate::sys::futex::{self, Sleep};
+use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, WIDE};
+use crate::pace::{self, Pace, Spin};
+use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Slept, sleep};
+use crate::sys::clock::Deadline;
 use crate::sys::process;
 use crate::thread::Thread;
-
-/// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
-const GRACE: Duration = Duration::from_millis(5);
-/// A sleep without a deadline that signals are to interrupt: an untimed one would be restarted by the kernel.
-const FAR: Duration = Duration::from_secs(1 << 31);
 
 /// How a wait ended, if not by an error of the region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,42 +54,6 @@ impl Ended {
     }
 }
 
-/// Which signals end a wait.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Signals<'a> {
-    None,
-    Any,
-    Only(&'a [i32]),
-}
-
-/// How to sleep.
-#[derive(Clone, Copy)]
-pub(crate) struct Manner<'a> {
-    pub(crate) deadline: Option<Deadline>,
-    pub(crate) signals: Signals<'a>,
-    pub(crate) handle: Option<&'a InterruptWord>,
-    pub(crate) tick: Option<Duration>,
-    /// How long to evaluate before sleeping, unless that is learned.
-    pub(crate) spin: Duration,
-    pub(crate) pace: Option<&'a Pace>,
-    pub(crate) label: &'a str,
-    /// Whose bell to start again when somebody believes us dead.
-    pub(crate) bell: Option<&'a dyn LookAfterBell>,
-}
-
-/// Makes sure that this process's bell runs: others may have seen it killed alone.
-pub(crate) trait LookAfterBell {
-    fn look_after_bell(&self);
-}
-
-/// What runs around each sleep: dropping and retaking a lock, or the commands of `wait_event_cmd`.
-pub(crate) trait AroundSleep {
-    fn before(&mut self) {}
-    fn after(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
-
 /// What a wait evaluates.
 pub(crate) trait Conditions {
     /// Chooses what to evaluate next: `everywhere`, or where something has happened. Between the clearing of LOOK and fence A.
@@ -110,79 +69,22 @@ impl<F: FnMut() -> Option<usize>> Conditions for F {
     }
 }
 
-/// Nothing.
-pub(crate) struct JustSleep;
-impl AroundSleep for JustSleep {}
-
-/// A closure on either side.
-pub(crate) struct Commands<B, A> {
-    pub(crate) before: B,
-    pub(crate) after: A,
-}
-
-impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
-    fn before(&mut self) {
-        (self.before)();
-    }
-
-    fn after(&mut self) -> Result<()> {
-        (self.after)();
-        Ok(())
-    }
-}
-
-/// An interrupt that is kept until a wait returns it, and the lead of the wait that listens.
-#[derive(Default)]
-pub(crate) struct InterruptWord {
-    pending: AtomicU32,
-    /// Index plus one; 0 while nobody listens.
-    lead: AtomicU64,
-}
-
-impl InterruptWord {
-    /// Two atomics and a system call: may be called from a signal handler.
-    pub(crate) fn interrupt(&self, space: &Space) {
-        self.pending.store(1, Relaxed);
-        // ORDERING: pending before lead; pairs with the fence in `listen`.
-        if !mutant("no fence in interrupt") {
-            fence(SeqCst);
-        }
-        let lead = self.lead.load(Relaxed);
-        if let Some(entry) = lead.checked_sub(1).and_then(|index| space.entries().get(index as usize)) {
-            // The wait may have ended meanwhile: to its successor on this word LOOK is a look for nothing.
-            if may_sleep(WaiterWord(&entry.word).look()) {
-                futex::wake(&entry.word);
-            }
-        }
-    }
-
-    fn listen(&self, lead: Option<u32>) {
-        self.lead.store(lead.map_or(0, |index| u64::from(index) + 1), Relaxed);
-        // ORDERING: lead before pending; pairs with the fence in `interrupt`.
-        if !mutant("no fence in listen") {
-            fence(SeqCst);
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        self.pending.load(Acquire) != 0
-    }
-
-    fn take(&self) {
-        self.pending.store(0, Relaxed);
-    }
-}
-
 /// Enrols one entry for each spot.
-fn enrol(thread: &Rc<Thread>, spots: &[Spot], label: &str) -> Result<std::result::Result<Enrolled, Ended>> {
+pub(crate) fn enrol(
+    thread: &Rc<Thread>,
+    mut spots: impl ExactSizeIterator<Item = Spot>,
+    label: &str,
+) -> Result<std::result::Result<Enrolled, Ended>> {
     let refused = |refusal, at| Ok(Err(Ended::refused(refusal, at)));
-    if let [spot] = spots {
-        return Enrolled::on_one(thread, *spot, label, false)?
+    if spots.len() == 1
+        && let Some(spot) = spots.next()
+    {
+        return Enrolled::on_one(thread, spot, label, false)?
             .map_or_else(|refusal| refused(refusal, 0), |enrolled| Ok(Ok(enrolled)));
     }
     let mut enrolled = Enrolled::on_many(thread, spots.len(), label, false)?;
-    for (at, spot) in spots.iter().enumerate() {
-        if let Err(refusal) = enrolled.add(*spot, "")? {
+    for (at, spot) in spots.enumerate() {
+        if let Err(refusal) = enrolled.add(spot, "")? {
             return refused(refusal, at);
         }
     }
@@ -199,12 +101,15 @@ pub(crate) fn wait(
 ) -> Result<Ended> {
     thread.flush();
     let (budget, until) = (pace::budget(manner.pace, manner.spin), manner.deadline);
-    if let Some(at) = pace::spin(thread.space(), spots, budget, until, manner.pace, evaluate) {
-        return Ok(Ended::Fired(at));
+    let mut spin = Spin::new(budget, until, manner.pace);
+    while spin.again(thread.space(), spots.iter().copied()) {
+        if let Some(at) = evaluate() {
+            spin.succeeded();
+            return Ok(Ended::Fired(at));
+        }
     }
-    // What is learned from a sleep is whether it should have been a spin.
-    let learner = manner.pace.filter(|_| budget.is_zero()).map(|pace| (pace, Deadline::now()));
-    let enrolled = match enrol(thread, spots, manner.label)? {
+    let learner = Learner::new(manner.pace, budget);
+    let enrolled = match enrol(thread, spots.iter().copied(), manner.label)? {
         Ok(enrolled) => enrolled,
         // It may have been closed after the condition became true, which beats it.
         Err(refused) => return Ok(evaluate().map_or(refused, Ended::Fired)),
@@ -212,13 +117,30 @@ pub(crate) fn wait(
     crash_point!("wait: enrolled");
     let ended = wait_enrolled(&enrolled, manner, around, &mut evaluate);
     if let Ok(Ended::Fired(at)) = ended {
-        if let (Some((pace, start)), Some(head)) = (learner, enrolled.head_of(at)) {
-            let from_another = head.processor.load(Relaxed) != process::processor();
-            pace.slept(Deadline::now().since(start), from_another);
-        }
+        learner.inspect(|learner| learner.slept(&enrolled, at));
         enrolled.finish(Some(at));
     }
     ended
+}
+
+/// Learns from a sleep whether it should have been a spin.
+pub(crate) struct Learner<'a> {
+    pace: &'a Pace,
+    start: Deadline,
+}
+
+impl<'a> Learner<'a> {
+    /// For a wait that did not spin.
+    pub(crate) fn new(pace: Option<&'a Pace>, budget: Duration) -> Option<Learner<'a>> {
+        pace.filter(|_| budget.is_zero()).map(|pace| Learner { pace, start: Deadline::now() })
+    }
+
+    pub(crate) fn slept(&self, enrolled: &Enrolled, at: usize) {
+        if let Some(head) = enrolled.head_of(at) {
+            let from_another = head.processor.load(Relaxed) != process::processor();
+            self.pace.slept(Deadline::now().since(self.start), from_another);
+        }
+    }
 }
 
 /// The end of a wait with no time to sleep, whose condition was false. A queue may have been closed after the condition
@@ -237,70 +159,105 @@ pub(crate) fn wait_enrolled(
     around: &mut dyn AroundSleep,
     conditions: &mut dyn Conditions,
 ) -> Result<Ended> {
-    let word = enrolled.word();
     let _listening = Listening::new(manner.handle, enrolled);
-    let mut slept = Slept::default();
+    let mut turn = Turn::default();
     loop {
+        turn.begin(enrolled, manner, |everywhere| conditions.choose(everywhere))?;
+        if let Some(at) = conditions.evaluate() {
+            turn.was_true(enrolled, at);
+            return Ok(Ended::Fired(at));
+        }
+        if let Some(ended) = turn.was_false(enrolled, manner, around)? {
+            return Ok(ended);
+        }
+    }
+}
+
+/// One turn of the loop: begin, evaluate, and say what came of it.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// How the sleep before it went.
+    slept: Slept,
+    /// What the word was when it began.
+    before: u32,
+    reason: Option<Ended>,
+}
+
+impl Turn {
+    /// What has happened until now, or happens while the conditions are evaluated, is not slept over. `choose` is told
+    /// whether to evaluate everywhere.
+    pub(crate) fn begin(
+        &mut self,
+        enrolled: &Enrolled,
+        manner: &Manner,
+        mut choose: impl FnMut(bool),
+    ) -> Result<()> {
         if !enrolled.is_ours() {
             return Err(evicted(enrolled.thread()));
         }
-        let before = word.open();
+        let word = enrolled.word();
+        self.before = word.open();
         // After LOOK was cleared, because a reason comes with it; before the last evaluation, because that comes first.
-        let is_wide = before & (WIDE | GONE) != 0 || slept.ticked;
-        let reason = reason_to_stop(enrolled, manner, is_wide, slept.interrupted);
-        if let Some(Ended::Closed(_)) = reason {
+        let is_wide = self.before & (WIDE | GONE) != 0 || self.slept.ticked;
+        self.reason = reason_to_stop(enrolled, manner, is_wide, self.slept.interrupted);
+        if let Some(Ended::Closed(_)) = self.reason {
             // A set's next wait has to find it too, if a condition beats it in this one.
             word.look_everywhere();
         }
+        let everywhere = is_wide || self.reason.is_some();
         let is_late = mutant("notes taken after fence A");
         if !is_late {
-            conditions.choose(is_wide || reason.is_some());
+            choose(everywhere);
         }
         if !mutant("no fence A") {
             fence(SeqCst); // (A)
         }
         if is_late {
-            conditions.choose(is_wide || reason.is_some());
+            choose(everywhere);
         }
-        if let Some(at) = conditions.evaluate() {
-            crash_point!("wait: condition true, not finished");
-            slept.count_rescue(enrolled, at, before);
-            return Ok(Ended::Fired(at));
-        }
+        Ok(())
+    }
+
+    /// The condition of a spot was true.
+    pub(crate) fn was_true(&self, enrolled: &Enrolled, at: usize) {
+        crash_point!("wait: condition true, not finished");
+        self.slept.count_rescue(enrolled, at, self.before);
+    }
+
+    /// All that was to be evaluated was false: ends the wait, or sleeps if nothing has happened since.
+    pub(crate) fn was_false(
+        &mut self,
+        enrolled: &Enrolled,
+        manner: &Manner,
+        around: &mut dyn AroundSleep,
+    ) -> Result<Option<Ended>> {
         // A child that the condition forked must not commit its parent.
         if enrolled.thread().locker().is_forked() {
             return Err(evicted(enrolled.thread()));
         }
-        if let Some(reason) = reason {
+        if let Some(reason) = self.reason {
             crash_point!("wait: giving up");
-            return Ok(manner.give_up(reason));
+            return Ok(Some(give_up(manner, reason)));
         }
-        manner.look_after_bell(before);
-        if !word.commit() {
-            continue;
+        manner.look_after_bell(self.before);
+        if !enrolled.word().commit() {
+            return Ok(None);
         }
         crash_point!("wait: committed, awake");
         around.before();
-        slept = sleep(enrolled, manner);
+        self.slept = sleep(enrolled, manner);
         crash_point!("wait: woken");
         around.after()?;
+        Ok(None)
     }
 }
 
-impl Manner<'_> {
-    fn look_after_bell(&self, word: u32) {
-        if let Some(bell) = self.bell.filter(|_| word & GONE != 0) {
-            bell.look_after_bell();
-        }
+/// An interrupt is kept until a wait returns it, and no longer.
+fn give_up(manner: &Manner, reason: Ended) -> Ended {
+    if let (Ended::Interrupted, Some(handle)) = (reason, manner.handle) {
+        handle.take();
     }
-
-    /// An interrupt is kept until a wait returns it, and no longer.
-    fn give_up(&self, reason: Ended) -> Ended {
-        if let (Ended::Interrupted, Some(handle)) = (reason, self.handle) {
-            handle.take();
-        }
-        reason
-    }
+    reason
 }
 
 /// `is_wide`: somebody may have closed a queue since it was enrolled on, or since this was last asked.
@@ -328,7 +285,7 @@ pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<
         // Awake, so not to be claimed; a claim, and what `prepare` would clear, stays.
         enrolled.word().wake();
     }
-    Ok(reason_to_stop(enrolled, manner, true, interrupted).map(|reason| manner.give_up(reason)))
+    Ok(reason_to_stop(enrolled, manner, true, interrupted).map(|reason| give_up(manner, reason)))
 }
 
 /// Waits until woken, without a condition: the entry is claimable from the start.
@@ -369,7 +326,7 @@ pub(crate) fn wait_woken(
                 enrolled.finish(Some(0));
                 return Ok(Ended::Fired(0));
             }
-            return Ok(reason.map_or(Ended::Fired(0), |reason| manner.give_up(reason)));
+            return Ok(reason.map_or(Ended::Fired(0), |reason| give_up(manner, reason)));
         }
         if now & LOOK != 0 {
             // Whatever it was set for is looked for above, after this.
@@ -379,89 +336,6 @@ pub(crate) fn wait_woken(
         around.before();
         slept = sleep(&enrolled, manner);
         around.after()?;
-    }
-}
-
-/// What a sleep left behind.
-#[derive(Default)]
-struct Slept {
-    interrupted: bool,
-    /// Its own timer ended it, before the deadline.
-    ticked: bool,
-}
-
-impl Slept {
-    /// A condition that the tick found true, on a queue that nobody then wakes, was a lost wakeup.
-    fn count_rescue(&self, enrolled: &Enrolled, at: usize, before: u32) {
-        let was_tick = before & TICK != 0 || self.ticked && before & LOOK == 0;
-        if was_tick && before & GONE == 0 && claim_of(before).is_none() {
-            rescued(enrolled, at);
-        }
-    }
-}
-
-#[cold]
-fn rescued(enrolled: &Enrolled, at: usize) {
-    let word = enrolled.word();
-    futex::wait(word.0, OPEN, Deadline::after(GRACE));
-    if let Some(head) = enrolled.head_of(at)
-        && word.load() & LOOK == 0
-        && !enrolled.saw_wake(at)
-    {
-        head.rescues.fetch_add(1, Relaxed);
-    }
-}
-
-/// Sleeps while the word is ASLEEP, at most until the tick.
-fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
-    let thread = enrolled.thread();
-    thread.flush();
-    let word = enrolled.word();
-    // Spread over a quarter of the tick, so that waiters do not all look around at once.
-    let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
-    let until = earlier(manner.deadline, tick.and_then(Deadline::after));
-    let outcome = match manner.signals {
-        Signals::None => futex::wait(word.0, ASLEEP, until),
-        signals => {
-            let _blocked = block(signals);
-            futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
-        }
-    };
-    let interrupted = outcome == Sleep::Interrupted && !matches!(manner.signals, Signals::None);
-    let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
-    Slept { interrupted, ticked }
-}
-
-#[cfg(not(loom))]
-fn block(signals: Signals) -> Option<crate::sys::signals::Blocked> {
-    match signals {
-        Signals::Only(wanted) => Some(crate::sys::signals::block_all_but(wanted)),
-        _ => None,
-    }
-}
-
-#[cfg(loom)]
-fn block(_signals: Signals) -> Option<()> {
-    None
-}
-
-/// While this lives, an interrupt reaches the wait.
-struct Listening<'a>(Option<&'a InterruptWord>);
-
-impl<'a> Listening<'a> {
-    fn new(handle: Option<&'a InterruptWord>, enrolled: &Enrolled) -> Self {
-        if let Some(handle) = handle {
-            handle.listen(Some(enrolled.lead()));
-        }
-        Listening(handle)
-    }
-}
-
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0 {
-            handle.listen(None);
-        }
     }
 }
 

@@ -1,211 +1,257 @@
 //! Regions and the objects in them.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use waitqueue::{ParticipantId, Region, Shared};
+use waitqueue::{ParticipantId, QueueHead, Region, RegionBuilder, RobustLock, Shared};
 
-use crate::call::{Out, Result, handle, status, text};
+use crate::call::{Failure, Options, Out, Result, Text, Users, free, given, set, status};
+use crate::lock::wq_lock;
+use crate::options::{self, wq_interrupter, wq_region_options};
 use crate::queue::wq_queue;
 
 /// A region to which this process is attached.
 #[allow(non_camel_case_types)]
-pub struct wq_region(Region);
+pub struct wq_region(pub(crate) Region);
+
+type OutRegion<'a> = Out<'a, Box<wq_region>>;
 
 /// Creates a region.
-///
-/// # Safety
-///
-/// Of this and all other functions: pointers are NULL or what the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_create(name: *const c_char, out: *mut *mut wq_region) -> c_int {
-    // SAFETY: the caller's contract.
-    unsafe { attach(name, out, Region::create) }
+pub extern "C" fn wq_region_create(name: Text, options: Options<wq_region_options>, out: OutRegion) -> c_int {
+    attach(name, options, out, RegionBuilder::create, RegionBuilder::create_at)
 }
 
 /// Opens a region.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_open(name: *const c_char, out: *mut *mut wq_region) -> c_int {
-    // SAFETY: the caller's contract.
-    unsafe { attach(name, out, Region::open) }
+pub extern "C" fn wq_region_open(name: Text, options: Options<wq_region_options>, out: OutRegion) -> c_int {
+    attach(name, options, out, RegionBuilder::open, RegionBuilder::open_at)
 }
 
 /// Opens a region, or creates it.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_open_or_create(name: *const c_char, out: *mut *mut wq_region) -> c_int {
-    // SAFETY: the caller's contract.
-    unsafe { attach(name, out, Region::open_or_create) }
+pub extern "C" fn wq_region_open_or_create(
+    name: Text,
+    options: Options<wq_region_options>,
+    out: OutRegion,
+) -> c_int {
+    attach(name, options, out, RegionBuilder::open_or_create, RegionBuilder::open_or_create_at)
 }
 
-unsafe fn attach(
-    name: *const c_char,
-    out: *mut *mut wq_region,
-    how: fn(&str) -> waitqueue::Result<Region>,
+type Attach<'a> = fn(RegionBuilder, &'a str) -> waitqueue::Result<Region>;
+
+fn attach<'a>(
+    name: Text,
+    options: Options<wq_region_options>,
+    out: OutRegion,
+    by_name: Attach<'a>,
+    by_path: Attach<'a>,
 ) -> c_int {
     status(|| {
-        // SAFETY: the caller's contract.
-        let (name, out) = unsafe { (text(name, "name")?, Out::required(out)?) };
-        Ok(out.set(Box::into_raw(Box::new(wq_region(how(name)?)))))
+        let (name, out) = (name.get("name")?, given(out, "out")?);
+        let (builder, is_path) = options::region(&options)?;
+        let region = if is_path { by_path } else { by_name }(builder, name)?;
+        Ok(set(Some(out), Box::new(wq_region(region))))
     })
+}
+
+/// Creates a region without a name.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_create_memfd(
+    label: Text,
+    options: Options<wq_region_options>,
+    out: OutRegion,
+) -> c_int {
+    status(|| {
+        let (label, out) = (label.get("label")?, given(out, "out")?);
+        let region = options::region(&options)?.0.create_memfd(label)?;
+        Ok(set(Some(out), Box::new(wq_region(region))))
+    })
+}
+
+/// Opens a region by a descriptor.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_open_fd(fd: c_int, options: Options<wq_region_options>, out: OutRegion) -> c_int {
+    status(|| {
+        let out = given(out, "out")?;
+        let no_descriptor = || Failure::new(libc::EBADF, format!("{fd} is not an open descriptor"));
+        if fd < 0 {
+            return Err(no_descriptor());
+        }
+        // SAFETY: a number that is not open fails to be cloned.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned().map_err(|_| no_descriptor())?;
+        let region = options::region(&options)?.0.open_fd(fd)?;
+        Ok(set(Some(out), Box::new(wq_region(region))))
+    })
+}
+
+/// A descriptor to pass on.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_fd(region: Option<&wq_region>) -> c_int {
+    status(|| Ok(given(region, "region")?.0.try_clone_fd()?.into_raw_fd()))
 }
 
 /// Removes a region's name.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_unlink(name: *const c_char) -> c_int {
-    status(|| {
-        // SAFETY: the caller's contract.
-        Region::unlink(unsafe { text(name, "name") }?)?;
-        Ok(0)
-    })
+pub extern "C" fn wq_region_unlink(name: Text) -> c_int {
+    status(|| Ok(Region::unlink(name.get("name")?).map(|()| 0)?))
+}
+
+/// Removes a region's file.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_unlink_at(path: Text) -> c_int {
+    status(|| Ok(Region::builder().unlink_at(path.get("path")?).map(|()| 0)?))
 }
 
 /// Gives a handle back.
-///
-/// # Safety
-///
-/// As [`wq_region_create`]; the handle is not used any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_free(region: *mut wq_region) {
-    status(|| {
-        if !region.is_null() {
-            // SAFETY: it was made by `attach`, and the caller gives it up.
-            drop(unsafe { Box::from_raw(region) });
-        }
-        Ok(0)
-    });
+pub extern "C" fn wq_region_free(region: *mut wq_region) -> c_int {
+    free(region, |_| None)
 }
 
 /// This attachment's own id.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_me(region: *const wq_region, out: *mut u64) -> c_int {
-    status(|| {
-        // SAFETY: the caller's contract.
-        let (region, out) = unsafe { (handle(region, "region")?, Out::required(out)?) };
-        Ok(out.set(region.0.me().get()))
-    })
+pub extern "C" fn wq_region_me(region: Option<&wq_region>, out: Out<u64>) -> c_int {
+    status(|| Ok(set(Some(given(out, "out")?), given(region, "region")?.0.me().get())))
 }
 
 /// Whether a participant lives.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_is_alive(region: *const wq_region, participant: u64) -> c_int {
+pub extern "C" fn wq_region_is_alive(region: Option<&wq_region>, participant: u64) -> c_int {
     status(|| {
-        // SAFETY: the caller's contract.
-        let region = unsafe { handle(region, "region") }?;
+        let region = given(region, "region")?;
         Ok(ParticipantId::new(participant).is_some_and(|id| region.0.is_alive(id)).into())
     })
 }
 
 /// The queue of a name.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_queue(
-    region: *const wq_region,
-    name: *const c_char,
-    out: *mut *mut wq_queue,
+pub extern "C" fn wq_region_queue(region: Option<&wq_region>, name: Text, out: Out<Box<wq_queue>>) -> c_int {
+    status(|| {
+        let (region, name, out) = (given(region, "region")?, name.get("name")?, given(out, "out")?);
+        Ok(set(Some(out), wq_queue::boxed(region.0.queue(name)?)))
+    })
+}
+
+/// The queue of a head in an object.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_queue_at(
+    region: Option<&wq_region>,
+    head: Option<&QueueHead>,
+    out: Out<Box<wq_queue>>,
 ) -> c_int {
     status(|| {
-        // SAFETY: the caller's contract.
-        let (region, name, out) =
-            unsafe { (handle(region, "region")?, text(name, "name")?, Out::required(out)?) };
-        Ok(out.set(wq_queue::boxed(region.0.queue(name)?)))
+        let (region, head, out) = (given(region, "region")?, given(head, "head")?, given(out, "out")?);
+        Ok(set(Some(out), wq_queue::boxed(region.0.queue_at(head)?)))
+    })
+}
+
+/// The lock in an object.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_lock_at(
+    region: Option<&wq_region>,
+    lock: Option<&RobustLock>,
+    out: Out<Box<wq_lock>>,
+) -> c_int {
+    status(|| {
+        let (region, lock, out) = (given(region, "region")?, given(lock, "lock")?, given(out, "out")?);
+        Ok(set(Some(out), wq_lock::boxed(region.0.lock_at(lock)?)))
     })
 }
 
 /// The object of a name, of any type.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_object(
-    region: *const wq_region,
-    name: *const c_char,
-    tag: *const c_char,
+pub extern "C" fn wq_region_object(
+    region: Option<&wq_region>,
+    name: Text,
+    tag: Text,
     size: usize,
     alignment: usize,
-    out: *mut *mut c_void,
+    out: Out<*mut c_void>,
 ) -> c_int {
     status(|| {
-        // SAFETY: the caller's contract.
-        let out = unsafe { Out::required(out) }?;
-        // SAFETY: the caller's contract.
-        Ok(out.set(unsafe { object(region, name, text(tag, "tag")?, size, alignment) }?))
+        let out = given(out, "out")?;
+        Ok(set(Some(out), object(region, name, tag.get("tag")?, size, alignment)?))
     })
 }
 
 /// The object of a name that is one number of 32 bits.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_object_u32(
-    region: *const wq_region,
-    name: *const c_char,
-    out: *mut *mut AtomicU32,
+pub extern "C" fn wq_region_object_u32(
+    region: Option<&wq_region>,
+    name: Text,
+    out: Out<*mut AtomicU32>,
 ) -> c_int {
-    // SAFETY: the caller's contract.
-    unsafe { number(region, name, out) }
+    number(region, name, out)
 }
 
 /// The object of a name that is one number of 64 bits.
-///
-/// # Safety
-///
-/// As [`wq_region_create`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn wq_region_object_u64(
-    region: *const wq_region,
-    name: *const c_char,
-    out: *mut *mut AtomicU64,
+pub extern "C" fn wq_region_object_u64(
+    region: Option<&wq_region>,
+    name: Text,
+    out: Out<*mut AtomicU64>,
 ) -> c_int {
-    // SAFETY: the caller's contract.
-    unsafe { number(region, name, out) }
+    number(region, name, out)
 }
 
-unsafe fn number<T: Shared>(region: *const wq_region, name: *const c_char, out: *mut *mut T) -> c_int {
+fn number<T: Shared>(region: Option<&wq_region>, name: Text, out: Out<*mut T>) -> c_int {
     status(|| {
-        // SAFETY: the caller's contract.
-        let out = unsafe { Out::required(out) }?;
-        // SAFETY: the caller's contract.
-        let address = unsafe { object(region, name, T::TAG, size_of::<T>(), align_of::<T>()) }?;
-        Ok(out.set(address.cast()))
+        let out = given(out, "out")?;
+        Ok(set(Some(out), object(region, name, T::TAG, size_of::<T>(), align_of::<T>())?.cast()))
     })
 }
 
-unsafe fn object(
-    region: *const wq_region,
-    name: *const c_char,
+fn object(
+    region: Option<&wq_region>,
+    name: Text,
     tag: &str,
     size: usize,
     alignment: usize,
 ) -> Result<*mut c_void> {
-    // SAFETY: the caller's contract.
-    let (region, name) = unsafe { (handle(region, "region")?, text(name, "name")?) };
+    let (region, name) = (given(region, "region")?, name.get("name")?);
     // Beyond 32 bits it is too large in any case.
     let alignment = u32::try_from(alignment).unwrap_or(u32::MAX);
     Ok(region.0.object_address(name, tag, size as u64, alignment)?.as_ptr().cast())
+}
+
+/// Makes the system calls that were put off.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_flush(region: Option<&wq_region>) -> c_int {
+    status(|| Ok(given(region, "region")?.0.flush().map(|()| 0)?))
+}
+
+/// Checks every queue.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_region_check(region: Option<&wq_region>) -> c_int {
+    status(|| Ok(given(region, "region")?.0.check().map(|()| 0)?))
+}
+
+/// A handle that ends waits.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_interrupter_new(region: Option<&wq_region>, out: Out<Box<wq_interrupter>>) -> c_int {
+    status(|| {
+        let (region, out) = (given(region, "region")?, given(out, "out")?);
+        let interrupter = waitqueue::Interrupter::new(&region.0);
+        Ok(set(Some(out), Box::new(wq_interrupter { interrupter, users: Users::default() })))
+    })
+}
+
+/// Ends a wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_interrupter_interrupt(interrupter: Option<&wq_interrupter>) -> c_int {
+    status(|| {
+        given(interrupter, "interrupter")?.interrupter.interrupt();
+        Ok(0)
+    })
+}
+
+/// Gives a handle back.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_interrupter_free(interrupter: *mut wq_interrupter) -> c_int {
+    free(interrupter, |handle| {
+        let is_used = handle.users.count() != 0;
+        is_used.then(|| Failure::busy("a wait has the interrupter: end it first"))
+    })
 }

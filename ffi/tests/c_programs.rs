@@ -112,7 +112,8 @@ impl Drop for Running {
 
 #[test]
 fn p9_rust_and_c_wake_each_other_also_after_one_was_killed() {
-    let (waiter, waker) = (Program::compile("examples/waiter.c"), Program::compile("examples/waker.c"));
+    let (waiter, waker) =
+        (Program::compile("../examples/c/waiter.c"), Program::compile("../examples/c/waker.c"));
     let name = Name::new();
     let region = name.region();
     let ready = region.object::<AtomicU32>("ready").unwrap();
@@ -147,7 +148,8 @@ fn p9_rust_and_c_wake_each_other_also_after_one_was_killed() {
 
 #[test]
 fn p10_c_programs_work_in_either_order() {
-    let (waiter, waker) = (Program::compile("examples/waiter.c"), Program::compile("examples/waker.c"));
+    let (waiter, waker) =
+        (Program::compile("../examples/c/waiter.c"), Program::compile("../examples/c/waker.c"));
     let name = Name::new();
     for _ in 0..2 {
         assert_eq!(waker.run(&name), "woke 0\n");
@@ -184,15 +186,19 @@ fn the_header_declares_what_the_library_defines() {
     let header = std::fs::read_to_string(here("include/waitqueue.h")).unwrap();
     // Declarations begin in the first column, with a type, and comments do not.
     let declared = header.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
-    let declared = declared.filter(|line| !line.starts_with("typedef")).filter_map(|line| {
+    let is_declaration =
+        |line: &&str| !["typedef", "static", "inline"].iter().any(|word| line.starts_with(word));
+    let declared = declared.filter(is_declaration).filter_map(|line| {
         let (before, _) = line.split_once('(')?;
         before.rsplit([' ', '*']).next().map(str::to_owned)
     });
     let mut defined = BTreeSet::new();
     for entry in std::fs::read_dir(here("src")).unwrap() {
         let source = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        for part in source.split("extern \"C\" fn wq_").skip(1) {
-            defined.insert(format!("wq_{}", part.split('(').next().unwrap()));
+        for abi in ["extern \"C\" fn wq_", "extern \"C-unwind\" fn wq_"] {
+            for part in source.split(abi).skip(1) {
+                defined.insert(format!("wq_{}", part.split('(').next().unwrap()));
+            }
         }
     }
     assert_eq!(declared.collect::<BTreeSet<_>>(), defined);

@@ -12,8 +12,9 @@ use super::{
 use crate::enrolled::Enrolled;
 use crate::head;
 use crate::layout::EXCLUSIVE;
+use crate::sleep::InterruptWord;
 use crate::thread::Thread;
-use crate::wait::{Ended, InterruptWord, sleep_once};
+use crate::wait::{Ended, sleep_once};
 
 fn never() -> Option<usize> {
     None

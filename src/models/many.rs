@@ -10,8 +10,9 @@ use crate::entry::claim_of;
 use crate::head;
 use crate::layout::{EXCLUSIVE, PERSISTENT};
 use crate::pending::{Asking, Pending};
+use crate::sleep::JustSleep;
 use crate::thread::Thread;
-use crate::wait::{Ended, JustSleep, wait_enrolled};
+use crate::wait::{Ended, wait_enrolled};
 
 /// `wait_many` until one of two kinds of items can be taken, each announced on its own queue.
 fn take_either(thread: Thread, a: &Items, b: &Items) {

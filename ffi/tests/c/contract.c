@@ -53,7 +53,7 @@ struct wait {
 static void *wait_exclusively(void *context)
 {
 	struct wait *wait = context;
-	wait->status = wq_queue_wait_event_exclusive(wait->queue, take_one, wait->count);
+	wait->status = wq_wait_event_exclusive(wait->queue, take_one(wait->count));
 	return NULL;
 }
 
@@ -62,7 +62,7 @@ static void library(void)
 	EXPECT(strlen(wq_version()) > 0);
 	EXPECT(wq_last_error() != NULL && strlen(wq_last_error()) == 0);
 	EXPECT(wq_check() == 0);
-	EXPECT(wq_check_interface(WQ_INTERFACE + 1, sizeof(wq_woken), 4, 8) == -EPROTO);
+	EXPECT(wq_check_interface(WQ_INTERFACE + 1, sizeof(wq_wait), 4, 8) == -EPROTO);
 	EXPECT(strstr(wq_last_error(), "compile") != NULL);
 }
 
@@ -74,11 +74,11 @@ static void null_pointers(wq_region *region, wq_queue *queue)
 	wq_u32 *number = NULL;
 	uint64_t id = 7;
 
-	EXPECT(wq_region_create(NULL, &no_region) == -EINVAL);
-	EXPECT(wq_region_open(NULL, &no_region) == -EINVAL);
-	EXPECT(wq_region_open_or_create(NULL, &no_region) == -EINVAL);
+	EXPECT(wq_region_create(NULL, NULL, &no_region) == -EINVAL);
+	EXPECT(wq_region_open(NULL, NULL, &no_region) == -EINVAL);
+	EXPECT(wq_region_open_or_create(NULL, NULL, &no_region) == -EINVAL);
 	EXPECT(no_region == (wq_region *)&failures);
-	EXPECT(wq_region_open_or_create("/x", NULL) == -EINVAL);
+	EXPECT(wq_region_open_or_create("/x", NULL, NULL) == -EINVAL);
 	EXPECT(wq_region_unlink(NULL) == -EINVAL);
 	EXPECT(wq_region_me(NULL, &id) == -EINVAL && id == 7);
 	EXPECT(wq_region_me(region, NULL) == -EINVAL);
@@ -97,7 +97,7 @@ static void null_pointers(wq_region *region, wq_queue *queue)
 	EXPECT(wq_region_object_u32(NULL, "o", &number) == -EINVAL);
 	EXPECT(wq_queue_wait_event(NULL, always, NULL) == -EINVAL);
 	EXPECT(wq_queue_wait_event(queue, NULL, NULL) == -EINVAL);
-	EXPECT(wq_queue_wake_up(NULL, NULL) == -EINVAL);
+	EXPECT(wq_wake_up((wq_queue *)NULL) == -EINVAL);
 	EXPECT(wq_queue_close(NULL, NULL) == -EINVAL);
 	EXPECT(wq_queue_has_sleepers(NULL) == -EINVAL);
 	EXPECT(wq_queue_free(NULL) == 0);
@@ -148,17 +148,17 @@ static void waits(wq_region *region, wq_queue *queue)
 	wq_queue *other;
 
 	EXPECT(wq_queue_wait_event(queue, always, NULL) == 0);
-	EXPECT(wq_queue_wait_event_exclusive(queue, always, NULL) == 0);
-	EXPECT(wq_queue_wait_event_timeout(queue, never, NULL, 0, &left) == -ETIMEDOUT);
-	EXPECT(wq_queue_wait_event_timeout(queue, never, NULL, 1000000, &left) == -ETIMEDOUT);
-	EXPECT(wq_queue_wait_event_exclusive_timeout(queue, never, NULL, 1000000, NULL) == -ETIMEDOUT);
+	EXPECT(wq_wait_event_exclusive(queue, 1) == 0);
+	EXPECT(wq_queue_wait_event_with(queue, never, NULL, NULL, 0, &left) == -ETIMEDOUT);
+	EXPECT(wq_queue_wait_event_with(queue, never, NULL, NULL, 1000000, &left) == -ETIMEDOUT);
+	EXPECT(wq_wait_event_exclusive_timeout(queue, 0, 1000000) == -ETIMEDOUT);
 	EXPECT(left == 7);
-	EXPECT(wq_queue_wait_event_timeout(queue, always, NULL, 0, &left) == 0 && left == 1);
-	EXPECT(wq_queue_wait_event_timeout(queue, always, NULL, UINT64_MAX, &left) == 0 && left == UINT64_MAX);
-	EXPECT(wq_queue_wake_up_nr(queue, 0, &woken) == -EINVAL);
+	EXPECT(wq_queue_wait_event_with(queue, always, NULL, NULL, 0, &left) == 0 && left == 1);
+	EXPECT(wq_queue_wait_event_with(queue, always, NULL, NULL, UINT64_MAX, &left) == 0 && left == UINT64_MAX);
+	EXPECT(wq_queue_wake_up(queue, 0, WQ_CLASS_ANY, WQ_KEY_ANY, &woken) == -EINVAL);
 	EXPECT(woken.exclusive == 7 && woken.nonexclusive == 7);
-	EXPECT(wq_queue_wake_up(queue, NULL) == 0);
-	EXPECT(wq_queue_wake_up_all(queue, &woken) == 0 && woken.exclusive == 0 && woken.nonexclusive == 0);
+	EXPECT(wq_wake_up(queue) == 0);
+	EXPECT(wq_queue_wake_up(queue, WQ_ALL, WQ_CLASS_ANY, WQ_KEY_ANY, &woken) == 0 && woken.exclusive == 0 && woken.nonexclusive == 0);
 	EXPECT(wq_queue_has_sleepers(queue) == 0);
 
 	EXPECT(wq_region_object_u32(region, "count", &wait.count) == 0);
@@ -167,7 +167,7 @@ static void waits(wq_region *region, wq_queue *queue)
 		usleep(100);
 	EXPECT(wq_queue_free(queue) == -EBUSY);
 	atomic_store(wait.count, 1);
-	EXPECT(wq_queue_wake_up_nr(queue, 2, NULL) == 0);
+	EXPECT(wq_wake_up_nr(queue, 2) >= 0);
 	EXPECT(pthread_join(thread, NULL) == 0 && wait.status == 0 && atomic_load(wait.count) == 0);
 
 	EXPECT(wq_region_queue(region, "closing", &other) == 0);
@@ -188,7 +188,7 @@ static void lives(wq_region *region, wq_queue *queue, const char *name)
 	EXPECT(wq_region_is_alive(region, me) == 1);
 	EXPECT(wq_region_is_alive(region, 0) == 0);
 	EXPECT(wq_region_is_alive(region, UINT64_MAX) == 0);
-	EXPECT(wq_region_open(name, &again) == 0);
+	EXPECT(wq_region_open(name, NULL, &again) == 0);
 	EXPECT(wq_region_me(again, &me) == 0 && wq_region_is_alive(region, me) == 1);
 	wq_region_free(again);
 	EXPECT(wq_region_is_alive(region, me) == 0);
@@ -197,7 +197,7 @@ static void lives(wq_region *region, wq_queue *queue, const char *name)
 	if (child == 0) {
 		failures = 0;
 		EXPECT(wq_queue_wait_event(queue, never, NULL) == -ECHILD);
-		EXPECT(wq_region_open(name, &again) == 0);
+		EXPECT(wq_region_open(name, NULL, &again) == 0);
 		wq_region_free(again);
 		fflush(stdout);
 		_exit(failures);
@@ -212,10 +212,10 @@ int main(int argc, char **argv)
 	wq_queue *queue;
 
 	library();
-	EXPECT(wq_region_open(name, &other) == -ENOENT && other == NULL);
-	EXPECT(wq_region_create("no/slash", &other) == -EINVAL && other == NULL);
-	EXPECT(wq_region_create(name, &region) == 0);
-	EXPECT(wq_region_create(name, &other) == -EEXIST && other == NULL);
+	EXPECT(wq_region_open(name, NULL, &other) == -ENOENT && other == NULL);
+	EXPECT(wq_region_create("no/slash", NULL, &other) == -EINVAL && other == NULL);
+	EXPECT(wq_region_create(name, NULL, &region) == 0);
+	EXPECT(wq_region_create(name, NULL, &other) == -EEXIST && other == NULL);
 	EXPECT(strstr(wq_last_error(), name) != NULL);
 	EXPECT(wq_region_queue(region, "queue", &queue) == 0);
 	null_pointers(region, queue);
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
 	lives(region, queue, name);
 	/* A queue keeps its region attached. */
 	wq_region_free(region);
-	EXPECT(wq_queue_wait_event_timeout(queue, never, NULL, 1000, NULL) == -ETIMEDOUT);
+	EXPECT(wq_queue_wait_event_with(queue, never, NULL, NULL, 1000, NULL) == -ETIMEDOUT);
 	EXPECT(wq_queue_free(queue) == 0);
 	EXPECT(wq_region_unlink(name) == 0);
 	EXPECT(wq_region_unlink(name) == -ENOENT);

@@ -16,16 +16,16 @@ int main(int argc, char **argv)
 	wq_region *region;
 	wq_queue *queue;
 	wq_u32 *ready;
-	wq_woken woken;
+	int woken;
 
 	check(wq_check());
-	check(wq_region_open_or_create(argc > 1 ? argv[1] : "/demo", &region));
+	check(wq_region_open_or_create(argc > 1 ? argv[1] : "/demo", NULL, &region));
 	check(wq_region_object_u32(region, "ready", &ready));
 	check(wq_region_queue(region, "ready-queue", &queue));
 	atomic_store(ready, 1);
-	check(wq_queue_wake_up(queue, &woken));
-	printf("woke %u\n", (unsigned)(woken.exclusive + woken.nonexclusive));
-	check(wq_queue_free(queue));
+	check(woken = wq_wake_up(queue));
+	printf("woke %d\n", woken);
+	wq_queue_free(queue);
 	wq_region_free(region);
 	return 0;
 }

@@ -3,12 +3,6 @@
 #include <stdlib.h>
 #include <waitqueue.h>
 
-static int is_ready(void *context)
-{
-	wq_u32 *ready = context;
-	return atomic_exchange(ready, 0) != 0;
-}
-
 static void check(int status)
 {
 	if (status < 0) {
@@ -24,12 +18,12 @@ int main(int argc, char **argv)
 	wq_u32 *ready;
 
 	check(wq_check());
-	check(wq_region_open_or_create(argc > 1 ? argv[1] : "/demo", &region));
+	check(wq_region_open_or_create(argc > 1 ? argv[1] : "/demo", NULL, &region));
 	check(wq_region_object_u32(region, "ready", &ready));
 	check(wq_region_queue(region, "ready-queue", &queue));
-	check(wq_queue_wait_event(queue, is_ready, ready));
+	check(wq_wait_event(queue, atomic_exchange(ready, 0) != 0));
 	puts("ready");
-	check(wq_queue_free(queue));
+	wq_queue_free(queue);
 	wq_region_free(region);
 	return 0;
 }

@@ -1,0 +1,187 @@
+//! Sets of queues on which a thread stays enrolled.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+
+use waitqueue::{Member, WaitSet};
+
+use crate::call::{Failure, Options, Out, Result, free, given, set, status, thread};
+use crate::options::{self, FOREVER, wq_wait_options};
+use crate::queue::wq_queue;
+use crate::region::wq_region;
+use crate::wait::{wq_condition, wq_wait, wq_wait_cancel, wq_wait_finish, wq_wait_next};
+
+/// A set, and what its members are asked.
+#[allow(non_camel_case_types)]
+pub struct wq_set {
+    /// A wait that is under way borrows it, and so do calls of the thread that made it while none is.
+    set: UnsafeCell<WaitSet>,
+    under_way: Cell<bool>,
+    /// By the members' numbers: what was added, if it is still there.
+    asks: UnsafeCell<Asks>,
+    thread: u64,
+}
+
+type Asks = Vec<Option<(wq_condition, *mut c_void)>>;
+
+impl wq_set {
+    fn check(&self) -> Result<()> {
+        if self.thread != thread() {
+            return Err(Failure::new(libc::EPERM, "the set belongs to the thread that made it"));
+        }
+        if self.under_way.get() {
+            return Err(Failure::busy("a wait on the set is under way: finish or cancel it first"));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn parts(&self) -> Result<(&mut WaitSet, &mut Asks)> {
+        self.check()?;
+        // SAFETY: the calls of one thread follow one another, and no wait has the set.
+        Ok(unsafe { (&mut *self.set.get(), &mut *self.asks.get()) })
+    }
+
+    fn ask(&self, member: u32) -> Option<(wq_condition, *mut c_void)> {
+        // SAFETY: only this thread changes it, and not now.
+        unsafe { &*self.asks.get() }.get(member as usize).copied().flatten()
+    }
+
+    fn no_member(member: u32) -> Failure {
+        Failure::new(libc::ENOENT, format!("there is no member {member} in the set"))
+    }
+}
+
+/// Makes a set.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_new(region: Option<&wq_region>, out: Out<Box<wq_set>>) -> c_int {
+    status(|| {
+        let (region, out) = (given(region, "region")?, given(out, "out")?);
+        let (under_way, asks) = (Cell::new(false), UnsafeCell::default());
+        let made = UnsafeCell::new(WaitSet::new(&region.0)?);
+        Ok(set(Some(out), Box::new(wq_set { set: made, under_way, asks, thread: thread() })))
+    })
+}
+
+/// Adds a queue.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_add(
+    this: Option<&wq_set>,
+    queue: Option<&wq_queue>,
+    condition: wq_condition,
+    context: *mut c_void,
+    options: Options<wq_wait_options>,
+    out: Out<u32>,
+) -> c_int {
+    status(|| {
+        let (queue, out) = (given(queue, "queue")?, given(out, "out")?);
+        let (members, asks) = given(this, "set")?.parts()?;
+        let number = members.add(&queue.queue, &options::wait(&options, FOREVER)?.0)?.number();
+        asks.resize(number as usize + 1, None);
+        asks[number as usize] = Some((condition, context));
+        Ok(set(Some(out), number))
+    })
+}
+
+/// Removes a queue.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_remove(this: Option<&wq_set>, member: u32) -> c_int {
+    status(|| {
+        let this = given(this, "set")?;
+        let (members, asks) = this.parts()?;
+        let ask = asks.get_mut(member as usize).filter(|ask| ask.is_some());
+        let ask = ask.ok_or_else(|| wq_set::no_member(member))?;
+        members.remove(Member::new(member))?;
+        *ask = None;
+        Ok(0)
+    })
+}
+
+/// Begins a wait.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_begin_wait(
+    this: Option<&wq_set>,
+    options: Options<wq_wait_options>,
+    nanoseconds: u64,
+    out: Out<wq_wait>,
+) -> c_int {
+    status(|| {
+        let (wait, this) = (wq_wait::empty(out)?, given(this, "set")?);
+        let (members, _) = this.parts()?;
+        let (options, interrupter) = options::wait(&options, nanoseconds)?;
+        let waiting = members.begin_wait(&options)?;
+        this.under_way.set(true);
+        // SAFETY: the set is not freed while a wait on it is under way.
+        let under_way = unsafe { &*std::ptr::from_ref(&this.under_way) };
+        Ok(wait.begin(waiting, interrupter.map(|handle| &handle.users).into_iter(), Some(under_way)))
+    })
+}
+
+/// Waits.
+///
+/// # Safety
+///
+/// The members' conditions can be called with their contexts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn wq_set_wait(
+    this: Option<&wq_set>,
+    options: Options<wq_wait_options>,
+    nanoseconds: u64,
+    out: Out<u32>,
+) -> c_int {
+    let (Some(members), true) = (this, out.is_some()) else {
+        return status(|| given(this.and(out), "set or out").map(|_| 0));
+    };
+    let mut place = MaybeUninit::uninit();
+    let mut status = wq_set_begin_wait(this, options, nanoseconds, Some(&mut place));
+    // SAFETY: beginning has written it, in any case.
+    let wait = unsafe { place.assume_init_mut() };
+    let mut member = MaybeUninit::new(0);
+    while status == 0 {
+        status = wq_wait_next(Some(wait), Some(&mut member));
+        if status != 0 {
+            break;
+        }
+        // SAFETY: written by each success.
+        let number = unsafe { member.assume_init() };
+        let Some((Some(evaluate), context)) = members.ask(number) else {
+            wq_wait_cancel(Some(wait));
+            let message = format!("member {number} has no condition: use wq_set_begin_wait and wq_wait_next");
+            return self::status(|| Err(Failure::invalid(message)));
+        };
+        // SAFETY: the caller's contract.
+        if unsafe { evaluate(context) } != 0 {
+            wq_wait_finish(Some(wait));
+            return set(out, number);
+        }
+    }
+    status
+}
+
+/// Makes the next wait ask every member.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_ask_all(this: Option<&wq_set>) -> c_int {
+    status(|| {
+        given(this, "set")?.parts()?.0.ask_all();
+        Ok(0)
+    })
+}
+
+/// How many wakes met a member.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_take_fired(this: Option<&wq_set>, member: u32, out: Out<u32>) -> c_int {
+    status(|| {
+        let (this, out) = (given(this, "set")?, given(out, "out")?);
+        let (members, asks) = this.parts()?;
+        let there = asks.get(member as usize).is_some_and(Option::is_some);
+        let fired = there.then(|| members.take_fired(Member::new(member)));
+        Ok(set(Some(out), fired.ok_or_else(|| wq_set::no_member(member))?))
+    })
+}
+
+/// Leaves all queues.
+#[unsafe(no_mangle)]
+pub extern "C" fn wq_set_free(this: *mut wq_set) -> c_int {
+    free(this, |set| set.check().err())
+}
