@@ -327,7 +327,7 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *
  * With a lock, a pthread_mutex_t * or a wq_lock *, which the caller holds, and which is released over each sleep. It is
  * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result then
- * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent).
+ * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock, wq_lock_owner_died says it).
  */
 #define wq_wait_event(queue, expression) wq_wait_event_with(queue, expression, NULL)
 #define wq_wait_event_interruptible(queue, expression) WQ_WAIT_FLAGS_(queue, expression, WQ_INTERRUPTIBLE)
@@ -620,6 +620,9 @@ int wq_queue_free(wq_queue *queue);
  */
 int wq_lock_lock(wq_lock *lock);
 int wq_lock_lock_timeout(wq_lock *lock, uint64_t nanoseconds);
+
+/* The same 1 or 0 of a lock that is held, after wq_wait_event_locked has taken it again. -EPERM, as below. */
+int wq_lock_owner_died(const wq_lock *lock);
 
 /* Says that the data is consistent again. -EPERM: this thread does not hold the lock by this handle. */
 int wq_lock_repaired(wq_lock *lock);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use waitqueue::{WaitOptions, Waiting};
 
 use crate::call::{
-    Array, Failure, Options, Out, Result, Users, given, leave_handles, set, status, thread, use_handle,
+    Array, Failure, Options, Out, Result, Users, given, leave_handles, set, status, thread, use_handles,
 };
 use crate::options::{self, FOREVER, wq_wait_options};
 use crate::queue::wq_queue;
@@ -75,15 +75,14 @@ impl wq_wait {
         waiting: Waiting<'_>,
         users: impl Iterator<Item = &'u Users>,
         of_set: Option<&'static Cell<bool>>,
-    ) -> c_int {
+    ) -> Result<c_int> {
+        use_handles(self.id(), users)?;
         // SAFETY: what it borrows are handles, which are not freed while they count it as their user, and options, which the
         // header wants there until its end.
         let waiting = unsafe { transmute::<Waiting<'_>, Waiting<'static>>(waiting) };
         self.active.write(Active { waiting, of_set });
         (self.state, self.thread) = (UNDER_WAY, thread());
-        let id = self.id();
-        users.for_each(|users| use_handle(id, users));
-        0
+        Ok(0)
     }
 
     fn id(&self) -> usize {
@@ -160,7 +159,7 @@ fn on_one(
         let mut waiting = queue.queue.begin_wait(&options)?;
         prepare(&mut waiting)?;
         let users = std::iter::once(&queue.users).chain(interrupter.map(|handle| &handle.users));
-        Ok(wait.begin(waiting, users, None))
+        wait.begin(waiting, users, None)
     })
 }
 
@@ -274,7 +273,8 @@ pub extern "C" fn wq_queue_wait_woken(
 ) -> c_int {
     status(|| {
         let queue = given(queue, "queue")?;
-        let (options, _) = options::wait(&options, nanoseconds)?;
+        let (options, interrupter) = options::wait(&options, nanoseconds)?;
+        let _used = (queue.users.enter(), interrupter.map(|handle| handle.users.enter()));
         let left: Duration = queue.queue.wait_woken(&options)?;
         Ok(set(out, u64::try_from(left.as_nanos()).unwrap_or(FOREVER)))
     })
@@ -302,7 +302,7 @@ pub extern "C" fn wq_begin_wait_many(
         };
         let waiting = Waiting::on_many(&sources.iter().map(on).collect::<Result<Vec<_>>>()?, &options)?;
         let queues = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
-        Ok(wait.begin(waiting, queues.chain(interrupter.map(|handle| &handle.users)), None))
+        wait.begin(waiting, queues.chain(interrupter.map(|handle| &handle.users)), None)
     })
 }
 
@@ -319,12 +319,24 @@ pub unsafe extern "C-unwind" fn wq_wait_many(
     nanoseconds: u64,
     out: Out<u32>,
 ) -> c_int {
+    if out.is_none() {
+        return self::status(|| given(out, "out").map(|_| 0));
+    }
+    // First of all, as in every wait. What is not given is refused below.
+    let listed = if sources.is_null() { 0 } else { count };
+    for at in 0..listed {
+        // SAFETY: an array of that length.
+        let source = unsafe { &*sources.add(at as usize) };
+        let Some(evaluate) = source.condition.filter(|_| !source.queue.is_null()) else {
+            break;
+        };
+        // SAFETY: the caller's contract.
+        if unsafe { evaluate(source.context) } != 0 {
+            return set(out, at);
+        }
+    }
     let mut place = MaybeUninit::uninit();
-    let mut status = if out.is_none() {
-        self::status(|| given(out.as_ref(), "out").map(|_| 0))
-    } else {
-        wq_begin_wait_many(sources, count, options, nanoseconds, Some(&mut place))
-    };
+    let mut status = wq_begin_wait_many(sources, count, options, nanoseconds, Some(&mut place));
     if status != 0 {
         return status;
     }
