@@ -36,8 +36,8 @@ const RACES: usize = 100;
 
 /// How a region is created or opened; made by [`Region::builder`].
 ///
-/// Capacities and the mode count for creation; [`RegionBuilder::open_or_create`] also requires them of a region that exists. All
-/// others are choices of this process alone.
+/// Capacities and the mode count for creation; [`RegionBuilder::open_or_create`] also requires the capacities of a region that
+/// exists. All others are choices of this process alone.
 ///
 /// # Examples
 ///

@@ -131,7 +131,7 @@ typedef struct wq_wait {
  */
 typedef int (*wq_condition)(void *context);
 
-/* How many waiters a wake has reached. Those that were awake and evaluate by themselves are not counted. */
+/* How many waiters a wake has reached. Exclusive ones that were awake, and evaluate by themselves, are not counted. */
 typedef struct wq_woken {
 	uint32_t exclusive;
 	uint32_t nonexclusive;
@@ -173,7 +173,7 @@ typedef struct wq_wait_options {
 #define WQ_NO_TICK 4u		/* Sleeping waits never look around without having been woken. */
 #define WQ_NO_REGION_SPIN 8u	/* Waits that do not say otherwise sleep at once. */
 
-/* How to create and open. Capacities and the mode are for creation; open_or_create requires them also of what exists. */
+/* How to create and open. Capacities and the mode are for creation; open_or_create requires the former also of what exists. */
 typedef struct wq_region_options {
 	size_t size;		/* sizeof(wq_region_options) */
 	uint32_t flags;		/* WQ_PATH and so on */
@@ -237,8 +237,9 @@ const char *wq_last_error(void);
  * Attach to a region: create it (-EEXIST), open it (-ENOENT), or either, whoever comes first. It appears complete or not
  * at all, and what former participants left when they were killed is cleaned up. options may be NULL.
  *
- * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode, or
- * -ERANGE: its capacities, are not what was asked. -ENOSPC. -EINVAL: a name or a capacity that cannot be.
+ * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode lets in
+ * others than are accepted, keeps us out, or cannot be. -ERANGE: it has less than was asked. -ENOSPC. -EINVAL: a name or a
+ * capacity that cannot be.
  */
 int wq_region_create(const char *name, const wq_region_options *options, wq_region **out);
 int wq_region_open(const char *name, const wq_region_options *options, wq_region **out);
@@ -444,15 +445,16 @@ static inline int wq_status_of_(int64_t left)
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
  * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
- * an empty wait if they fail. options may be NULL. -ESHUTDOWN, -EBUSY, -EINVAL.
+ * an empty wait if they fail. options may be NULL. -EINVAL. Of a queue that is closed, or of which another has the priority, they
+ * do not: the condition may be true, and beats it. wq_wait_sleep says so after it was evaluated.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 
 /*
  * Says that the condition was false: sleeps until woken, unless something has happened since the evaluation began; then
- * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN; the condition was evaluated after it was
- * known, and the queue has been left.
+ * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated after it
+ * was known, and the queue has been left. -EINVAL: the wait has ended, or is another thread's.
  */
 int wq_wait_sleep(wq_wait *wait);
 
@@ -562,7 +564,7 @@ int wq_queue_wake_up(const wq_queue *queue, uint32_t count, uint32_t class_mask,
 
 /*
  * The same in the kernel's words: how many waiters were reached, or a negative errno. That none is counted does not mean that
- * nobody will see the change: waiters that are awake evaluate without being charged with a wake.
+ * nobody will see the change: exclusive waiters that are awake evaluate without being charged with a wake.
  */
 static inline int wq_woken_(int status, wq_woken woken)
 {
