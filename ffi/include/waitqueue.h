@@ -348,44 +348,53 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
 #define wq_wait_event_exclusive_timeout(queue, expression, nanoseconds) \
 	WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, nanoseconds, WQ_EXCLUSIVE)
 
-/* All of the above: it begins a wait, and asks before every evaluation but the first whether to go on. */
-#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({                    \
-	uint64_t wq_time_ = (nanoseconds);                                                                     \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                               \
-	if (!(expression)) {                                                                                   \
-		wq_wait wq_wait_ __attribute__((__cleanup__(wq_wait_cancel)));                                 \
-		int wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);                       \
-		while (wq_next_ == 0 && (wq_next_ = wq_wait_sleep(&wq_wait_)) == 0) {                          \
-			if (expression) {                                                                      \
-				wq_next_ = 1;                                                                  \
-				wq_result_ = wq_wait_finish(&wq_wait_);                                        \
-			}                                                                                      \
-		}                                                                                              \
-		wq_result_ = wq_next_ < 0 ? wq_next_ : wq_result_;                                             \
-	}                                                                                                      \
-	wq_result_;                                                                                            \
+/* All of the above. There is no loop around the expression: a break in it is one from a loop of the caller's. */
+#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({            \
+	__label__ wq_again_;                                                                           \
+	uint64_t wq_time_ = (nanoseconds);                                                             \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
+	wq_wait_.opaque[0] = 0;                                                                        \
+wq_again_:                                                                                             \
+	if (expression) {                                                                              \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
+	} else {                                                                                       \
+		int wq_next_ = 0;                                                                      \
+		if (!wq_is_begun_(&wq_wait_))                                                          \
+			wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);           \
+		if (wq_next_ == 0)                                                                     \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
+		if (wq_next_ == 0)                                                                     \
+			goto wq_again_;                                                                \
+		wq_result_ = wq_next_;                                                                 \
+	}                                                                                              \
+	wq_result_;                                                                                    \
 })
 
 /* The same with something to do before and after each sleep, for which the wait is enrolled from the start. */
-#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({                \
-	uint64_t wq_time_ = (nanoseconds);                                                                     \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                               \
-	if (!(expression)) {                                                                                   \
-		wq_wait wq_wait_ __attribute__((__cleanup__(wq_wait_cancel)));                                 \
-		int wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);                  \
-		while (wq_next_ == 0) {                                                                        \
-			if (expression) {                                                                      \
-				wq_next_ = 1;                                                                  \
-				wq_result_ = wq_wait_finish(&wq_wait_);                                        \
-			} else {                                                                               \
-				before;                                                                        \
-				wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
-				after;                                                                         \
-			}                                                                                      \
-		}                                                                                              \
-		wq_result_ = wq_next_ < 0 ? wq_next_ : wq_result_;                                             \
-	}                                                                                                      \
-	wq_result_;                                                                                            \
+#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({        \
+	__label__ wq_again_;                                                                           \
+	uint64_t wq_time_ = (nanoseconds);                                                             \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
+	wq_wait_.opaque[0] = 0;                                                                        \
+wq_again_:                                                                                             \
+	if (expression) {                                                                              \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
+	} else {                                                                                       \
+		int wq_next_;                                                                          \
+		if (wq_is_begun_(&wq_wait_)) {                                                         \
+			before;                                                                        \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
+			after;                                                                         \
+		} else {                                                                               \
+			wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);      \
+		}                                                                                      \
+		if (wq_next_ == 0)                                                                     \
+			goto wq_again_;                                                                \
+		wq_result_ = wq_next_;                                                                 \
+	}                                                                                              \
+	wq_result_;                                                                                    \
 })
 
 #define wq_wait_event_cmd(queue, expression, before, after) \
@@ -422,6 +431,12 @@ static inline wq_wait_options wq_options_of_(uint32_t flags)
 static inline int64_t wq_left_(uint64_t time)
 {
 	return time == 0 ? 1 : time < INT64_MAX ? (int64_t)time : INT64_MAX;
+}
+
+/* The first word of a wait is 0 unless it is under way. */
+static inline int wq_is_begun_(const wq_wait *wait)
+{
+	return wait->opaque[0] != 0;
 }
 
 static inline int wq_status_of_(int64_t left)
@@ -476,6 +491,12 @@ int64_t wq_wait_finish(wq_wait *wait);
 
 /* Ends a wait for another reason: a wake that chose it is passed on. Nothing happens to one that has ended. */
 int wq_wait_cancel(wq_wait *wait);
+
+static inline void wq_leave_(wq_wait *wait)
+{
+	if (wq_is_begun_(wait))
+		wq_wait_cancel(wait);
+}
 
 /* ---- Waiting for a function ------------------------------------------------------------------------------------- */
 
