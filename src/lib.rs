@@ -104,6 +104,14 @@ pub use {
     waiting::Waiting,
 };
 
+/// For other languages: nothing in `body` is a point at which `pthread_cancel` ends the thread, as opening and closing
+/// descriptors are. (The calls that wait and wake have none, but for rare ones that do the same themselves.)
+#[doc(hidden)]
+#[cfg(not(loom))]
+pub fn uncancelled<T>(body: impl FnOnce() -> T) -> T {
+    sys::process::uncancelled(body)
+}
+
 /// For other languages: a number that differs in the child of a fork, so that a handle can tell that it is inherited.
 #[doc(hidden)]
 #[must_use]

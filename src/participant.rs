@@ -128,7 +128,11 @@ impl Participant {
         if !bell_rang(self.member.slot()) || bell.revival.is_some_and(|revival| !revival.passed()) {
             return;
         }
-        // If it fails we look half dead, and live; a later call tries again.
+        process::uncancelled(|| self.try_to_revive(&mut bell));
+    }
+
+    /// If it fails we look half dead, and live; a later call tries again.
+    fn try_to_revive(&self, bell: &mut Bell) {
         for _ in 0..REVIVALS {
             if bell.thread.as_ref().is_some_and(BellThread::runs) {
                 // About to end, or a peer has written what is not true.

@@ -254,7 +254,9 @@ impl Region {
     ///
     /// [`Error::Forked`], [`Error::Evicted`], [`Error::Reentered`], [`Error::Full`] if no thread is free.
     pub fn flush(&self) -> Result<()> {
-        self.enter()?.flush_and(true);
+        let thread = self.enter()?;
+        drop(thread.begin()?);
+        thread.flush_and(true);
         Ok(())
     }
 

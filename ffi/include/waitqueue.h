@@ -51,7 +51,7 @@
  * Signals. Waits go on when a handler has run, but those that are called interruptible or killable, which then
  * return -EINTR. From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
  * wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that has interrupted one of the same thread
- * returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing has to be
+ * works, or returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing has to be
  * cleaned up.
  *
  * Fork. The child of fork() opens the region for itself. On inherited handles every call that would have to act returns
@@ -114,7 +114,7 @@ typedef struct wq_queue_head {
 } wq_queue_head;
 
 typedef struct wq_robust_lock {
-	WQ_ALIGNAS_(8) wq_u64 opaque[2];
+	WQ_ALIGNAS_(16) wq_u64 opaque[2];
 } wq_robust_lock;
 
 #define WQ_QUEUE_HEAD_INIT { { 0 } }

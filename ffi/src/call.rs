@@ -3,7 +3,7 @@
 //! What a C program may pass as NULL arrives as an `Option`; strings, options and results are types of their own. So the
 //! functions above this have nothing to cast.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,12 +12,25 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 /// Why a call fails: an errno value, and the message for `wq_last_error`.
 pub(crate) struct Failure {
     errno: c_int,
-    message: String,
+    message: Message,
+}
+
+enum Message {
+    Made(String),
+    /// Of a failure in a signal handler, which may have interrupted the allocator.
+    Static(&'static CStr),
 }
 
 impl Failure {
     pub(crate) fn new(errno: c_int, message: impl Into<String>) -> Failure {
-        Failure { errno, message: message.into() }
+        Failure { errno, message: Message::Made(message.into()) }
+    }
+
+    fn reentered() -> Failure {
+        const MESSAGE: &CStr =
+            c"this thread is already inside a call on that region, or holds the lock it asks for: in \
+            signal handlers call only what the header allows there, and take a lock once";
+        Failure { errno: libc::EDEADLK, message: Message::Static(MESSAGE) }
     }
 
     pub(crate) fn busy(message: impl Into<String>) -> Failure {
@@ -31,14 +44,19 @@ impl Failure {
 
 impl From<waitqueue::Error> for Failure {
     fn from(error: waitqueue::Error) -> Failure {
-        Failure::new(error.errno(), error.to_string())
+        match error {
+            waitqueue::Error::Reentered { .. } => Failure::reentered(),
+            _ => Failure::new(error.errno(), error.to_string()),
+        }
     }
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 thread_local! {
-    static LAST_ERROR: RefCell<CString> = RefCell::default();
+    /// The last failure's message: a static one, or what is in `MADE`.
+    static LAST_ERROR: Cell<*const c_char> = const { Cell::new(c"".as_ptr()) };
+    static MADE: RefCell<CString> = RefCell::default();
     static INSIDE: RefCell<Inside> = const { RefCell::new(Inside(Vec::new())) };
     static THREAD: u64 = {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -63,19 +81,35 @@ pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
     }
 }
 
+/// The same where files are opened or closed, which are cancellation points, as no function of ours is.
+pub(crate) fn uncancelled(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    waitqueue::uncancelled(|| status(body))
+}
+
 #[cold]
 fn fail(failure: Failure) -> c_int {
-    // A message has no zero bytes: names are checked before they get into one.
-    let message = CString::new(failure.message).unwrap_or_default();
-    // At the end of a thread its message may be gone already; the number is enough then.
-    // Likewise where a handler has interrupted a failure.
-    let _ = LAST_ERROR.try_with(|last| last.try_borrow_mut().map(|mut last| *last = message));
+    let text = match failure.message {
+        Message::Static(text) => text.as_ptr(),
+        Message::Made(text) => {
+            // It has no zero bytes: names are checked before they get into one.
+            let text = CString::new(text).unwrap_or_default();
+            // At the end of a thread its message may be gone already, and a handler may have interrupted this: the number
+            // is enough then.
+            let keep = |made: &RefCell<CString>| {
+                let mut made = made.try_borrow_mut().ok()?;
+                *made = text;
+                Some(made.as_ptr())
+            };
+            MADE.try_with(keep).ok().flatten().unwrap_or(c"".as_ptr())
+        }
+    };
+    LAST_ERROR.set(text);
     -failure.errno
 }
 
 pub(crate) fn last_error() -> *const c_char {
-    let kept = LAST_ERROR.try_with(|last| last.try_borrow().map_or(c"".as_ptr(), |last| last.as_ptr()));
-    kept.unwrap_or(c"".as_ptr())
+    let is_over = MADE.try_with(|_| ()).is_err();
+    if is_over { c"".as_ptr() } else { LAST_ERROR.get() }
 }
 
 /// A pointer that must not be NULL.
@@ -174,7 +208,8 @@ pub(crate) fn set<T>(out: Out<T>, value: T) -> c_int {
 
 /// Gives a handle back, unless it is `busy`. NULL is harmless.
 pub(crate) fn free<T>(handle: *mut T, busy: impl FnOnce(&T) -> Option<Failure>) -> c_int {
-    status(|| {
+    // The last one detaches.
+    uncancelled(|| {
         // SAFETY: NULL, or a handle of ours that is not freed yet.
         let Some(shared) = (unsafe { handle.as_ref() }) else {
             return Ok(0);
@@ -256,9 +291,7 @@ fn leave(users: *const Users) {
 /// From here on a wait uses these handles. Refused to a signal handler that has interrupted this.
 pub(crate) fn use_handles<'u>(wait: usize, handles: impl Iterator<Item = &'u Users>) -> Result<()> {
     let note = |inside: &RefCell<Inside>| {
-        let reentered =
-            |_| Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call");
-        let mut inside = inside.try_borrow_mut().map_err(reentered)?;
+        let mut inside = inside.try_borrow_mut().map_err(|_| Failure::reentered())?;
         for users in handles {
             users.count.fetch_add(1, Relaxed);
             inside.0.push((wait, users));

@@ -19,7 +19,7 @@ mod wait;
 
 pub use call::{Options, Out, Text};
 pub use lock::*;
-pub use options::{wq_interrupter, wq_region_options, wq_wait_options};
+pub use options::{numbers, wq_interrupter, wq_region_options, wq_wait_options};
 pub use queue::*;
 pub use region::*;
 pub use set::*;
@@ -29,9 +29,6 @@ pub use wait::*;
 use std::ffi::{c_char, c_int};
 
 use call::{Failure, status};
-
-/// `WQ_INTERFACE` in the header.
-const INTERFACE: u32 = 1;
 
 /// The library's version.
 #[unsafe(no_mangle)]
@@ -44,7 +41,8 @@ pub extern "C" fn wq_version() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_check_interface(interface: u32, wait: usize, u32s: usize, u64s: usize) -> c_int {
     status(|| {
-        let (program, library) = ((interface, wait, u32s, u64s), (INTERFACE, size_of::<wq_wait>(), 4, 8));
+        let (program, library) =
+            ((interface, wait, u32s, u64s), (numbers::INTERFACE, size_of::<wq_wait>(), 4, 8));
         if program == library {
             return Ok(0);
         }

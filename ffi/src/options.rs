@@ -7,21 +7,31 @@ use waitqueue::{Interrupter, Region, RegionBuilder, WaitOptions};
 
 use crate::call::{Array, Failure, Options, Result, Text, Users};
 
-/// Flags of a wait.
-pub(crate) const EXCLUSIVE: u32 = 1;
-pub(crate) const PRIORITY: u32 = 2;
-const INTERRUPTIBLE: u32 = 4;
-const KILLABLE: u32 = 8;
-const NO_SPIN: u32 = 16;
+use numbers::*;
 
-/// Flags of a region.
-const PATH: u32 = 1;
-const REPLACE_DEAD: u32 = 2;
-const NO_TICK: u32 = 4;
-const NO_REGION_SPIN: u32 = 8;
-
-/// `WQ_FOREVER`.
-pub(crate) const FOREVER: u64 = u64::MAX;
+/// The numbers of the header, without their `WQ_`.
+#[allow(missing_docs)]
+pub mod numbers {
+    // Flags of a wait.
+    pub const EXCLUSIVE: u32 = 1;
+    pub const PRIORITY: u32 = 2;
+    pub const INTERRUPTIBLE: u32 = 4;
+    pub const KILLABLE: u32 = 8;
+    pub const NO_SPIN: u32 = 16;
+    // Flags of a region.
+    pub const PATH: u32 = 1;
+    pub const REPLACE_DEAD: u32 = 2;
+    pub const NO_TICK: u32 = 4;
+    pub const NO_REGION_SPIN: u32 = 8;
+    // States of a waiter.
+    pub const EVALUATING: u32 = 0;
+    pub const ASLEEP: u32 = 1;
+    pub const CHOSEN: u32 = 2;
+    pub const GONE: u32 = 3;
+    // No limit of time.
+    pub const FOREVER: u64 = u64::MAX;
+    pub const INTERFACE: u32 = 1;
+}
 
 /// Ends a wait from elsewhere.
 #[allow(non_camel_case_types)]
@@ -31,41 +41,41 @@ pub struct wq_interrupter {
 }
 
 /// How to wait.
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, missing_docs)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct wq_wait_options {
-    size: usize,
-    flags: u32,
-    class_mask: u32,
-    key: u32,
-    signal_count: u32,
-    signals: *const c_int,
-    interrupter: *const wq_interrupter,
-    label: Text,
-    spin: u64,
+    pub size: usize,
+    pub flags: u32,
+    pub class_mask: u32,
+    pub key: u32,
+    pub signal_count: u32,
+    pub signals: *const c_int,
+    pub interrupter: *const wq_interrupter,
+    pub label: Text,
+    pub spin: u64,
 }
 
 /// How to create and open a region.
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, missing_docs)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct wq_region_options {
-    size: usize,
-    flags: u32,
-    mode: u32,
-    participants: u64,
-    threads: u64,
-    entries: u64,
-    objects: u64,
-    memory: u64,
-    tick: u64,
-    patience: u64,
-    spin: u64,
-    owners: *const u32,
-    owner_count: usize,
-    groups: *const u32,
-    group_count: usize,
+    pub size: usize,
+    pub flags: u32,
+    pub mode: u32,
+    pub participants: u64,
+    pub threads: u64,
+    pub entries: u64,
+    pub objects: u64,
+    pub memory: u64,
+    pub tick: u64,
+    pub patience: u64,
+    pub spin: u64,
+    pub owners: *const u32,
+    pub owner_count: usize,
+    pub groups: *const u32,
+    pub group_count: usize,
 }
 
 // What the header says of them.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use waitqueue::{ParticipantId, QueueHead, Region, RegionBuilder, RobustLock, Shared};
 
-use crate::call::{Failure, Options, Out, Result, Text, Users, free, given, set, status};
+use crate::call::{Failure, Options, Out, Result, Text, Users, free, given, set, status, uncancelled};
 use crate::lock::wq_lock;
 use crate::options::{self, wq_interrupter, wq_region_options};
 use crate::queue::wq_queue;
@@ -48,7 +48,7 @@ fn attach<'a>(
     by_name: Attach<'a>,
     by_path: Attach<'a>,
 ) -> c_int {
-    status(|| {
+    uncancelled(|| {
         let (name, out) = (name.get("name")?, given(out, "out")?);
         let (builder, is_path) = options::region(&options)?;
         let region = if is_path { by_path } else { by_name }(builder, name)?;
@@ -63,7 +63,7 @@ pub extern "C" fn wq_region_create_memfd(
     options: Options<wq_region_options>,
     out: OutRegion,
 ) -> c_int {
-    status(|| {
+    uncancelled(|| {
         let (label, out) = (label.get("label")?, given(out, "out")?);
         let region = options::region(&options)?.0.create_memfd(label)?;
         Ok(set(Some(out), Box::new(wq_region(region))))
@@ -73,7 +73,7 @@ pub extern "C" fn wq_region_create_memfd(
 /// Opens a region by a descriptor.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_open_fd(fd: c_int, options: Options<wq_region_options>, out: OutRegion) -> c_int {
-    status(|| {
+    uncancelled(|| {
         let out = given(out, "out")?;
         let no_descriptor = || Failure::new(libc::EBADF, format!("{fd} is not an open descriptor"));
         if fd < 0 {
@@ -89,19 +89,19 @@ pub extern "C" fn wq_region_open_fd(fd: c_int, options: Options<wq_region_option
 /// A descriptor to pass on.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_fd(region: Option<&wq_region>) -> c_int {
-    status(|| Ok(given(region, "region")?.0.try_clone_fd()?.into_raw_fd()))
+    uncancelled(|| Ok(given(region, "region")?.0.try_clone_fd()?.into_raw_fd()))
 }
 
 /// Removes a region's name.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_unlink(name: Text) -> c_int {
-    status(|| Ok(Region::unlink(name.get("name")?).map(|()| 0)?))
+    uncancelled(|| Ok(Region::unlink(name.get("name")?).map(|()| 0)?))
 }
 
 /// Removes a region's file.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_unlink_at(path: Text) -> c_int {
-    status(|| Ok(Region::builder().unlink_at(path.get("path")?).map(|()| 0)?))
+    uncancelled(|| Ok(Region::builder().unlink_at(path.get("path")?).map(|()| 0)?))
 }
 
 /// Gives a handle back.

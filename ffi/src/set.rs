@@ -7,8 +7,9 @@ use std::mem::MaybeUninit;
 
 use waitqueue::{Member, WaitSet};
 
-use crate::call::{Failure, Options, Origin, Out, Result, free, given, set, status, thread};
-use crate::options::{self, FOREVER, wq_wait_options};
+use crate::call::{Failure, Options, Origin, Out, Result, free, given, set, status, thread, uncancelled};
+use crate::options::numbers::FOREVER;
+use crate::options::{self, wq_wait_options};
 use crate::queue::wq_queue;
 use crate::region::wq_region;
 use crate::wait::{wq_condition, wq_wait, wq_wait_cancel, wq_wait_finish, wq_wait_next};
@@ -58,7 +59,8 @@ impl wq_set {
 /// Makes a set.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_set_new(region: Option<&wq_region>, out: Out<Box<wq_set>>) -> c_int {
-    status(|| {
+    // (A map asks the kernel for random numbers.)
+    uncancelled(|| {
         let (region, out) = (given(region, "region")?, given(out, "out")?);
         let (under_way, asks) = (Cell::new(false), UnsafeCell::default());
         let made = UnsafeCell::new(WaitSet::new(&region.0)?);

@@ -5,8 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use waitqueue::{QueueInfo, Snapshot, WaiterInfo, WaiterState};
 
-use crate::call::{Failure, Options, Out, Result, Text, free, given, set, status};
-use crate::options::{self, EXCLUSIVE, PRIORITY, wq_region_options};
+use crate::call::{Failure, Options, Out, Result, Text, free, given, set, status, uncancelled};
+use crate::options::numbers::{ASLEEP, CHOSEN, EVALUATING, EXCLUSIVE, GONE, PRIORITY};
+use crate::options::{self, wq_region_options};
 use crate::region::wq_region;
 
 /// A snapshot, with its texts as C has them.
@@ -123,7 +124,7 @@ fn part<'a, T>(parts: &'a [T], at: u32, what: &str) -> Result<&'a T> {
 /// What a region looks like now.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_snapshot(region: Option<&wq_region>, out: Out<Box<wq_snapshot>>) -> c_int {
-    status(|| {
+    uncancelled(|| {
         let (region, out) = (given(region, "region")?, given(out, "out")?);
         Ok(set(Some(out), wq_snapshot::boxed(region.0.snapshot())))
     })
@@ -136,7 +137,7 @@ pub extern "C" fn wq_inspect(
     options: Options<wq_region_options>,
     out: Out<Box<wq_snapshot>>,
 ) -> c_int {
-    status(|| {
+    uncancelled(|| {
         let (name, out) = (name.get("name")?, given(out, "out")?);
         let (builder, is_path) = options::region(&options)?;
         let snapshot = if is_path { builder.inspect_at(name) } else { builder.inspect(name) };
@@ -233,10 +234,10 @@ pub extern "C" fn wq_snapshot_waiter(
             process: info.process,
             thread: info.thread,
             state: match info.state {
-                WaiterState::Evaluating => 0,
-                WaiterState::Asleep => 1,
-                WaiterState::Chosen => 2,
-                _ => 3,
+                WaiterState::Evaluating => EVALUATING,
+                WaiterState::Asleep => ASLEEP,
+                WaiterState::Chosen => CHOSEN,
+                _ => GONE,
             },
             flags: flag(info.exclusive, EXCLUSIVE) | flag(info.priority, PRIORITY),
             is_persistent: info.persistent.into(),

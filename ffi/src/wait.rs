@@ -13,7 +13,8 @@ use waitqueue::{WaitOptions, Waiting};
 use crate::call::{
     Array, Failure, Options, Out, Result, Users, given, leave_handles, set, status, thread, use_handles,
 };
-use crate::options::{self, FOREVER, wq_wait_options};
+use crate::options::numbers::FOREVER;
+use crate::options::{self, wq_wait_options};
 use crate::queue::wq_queue;
 
 /// A condition, or NULL.
@@ -21,16 +22,16 @@ use crate::queue::wq_queue;
 pub type wq_condition = Option<unsafe extern "C-unwind" fn(context: *mut c_void) -> c_int>;
 
 /// A queue and what is waited for there.
-#[allow(non_camel_case_types)]
+#[allow(non_camel_case_types, missing_docs)]
 #[repr(C)]
 pub struct wq_source {
-    queue: *const wq_queue,
-    condition: wq_condition,
-    context: *mut c_void,
-    flags: u32,
-    class_mask: u32,
-    key: u32,
-    reserved: u32,
+    pub queue: *const wq_queue,
+    pub condition: wq_condition,
+    pub context: *mut c_void,
+    pub flags: u32,
+    pub class_mask: u32,
+    pub key: u32,
+    pub reserved: u32,
 }
 
 /// A wait, or the place of one.

@@ -14,10 +14,12 @@ pub(crate) fn thread_id() -> u32 {
     rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()
 }
 
-/// The processor that the calling thread runs on; it may have changed by the time this returns.
+/// The processor that the calling thread runs on; it may have changed by the time this returns. By libc, as the time is.
 #[inline]
+#[allow(unsafe_code)] // a call without arguments
 pub(crate) fn processor() -> u32 {
-    rustix::thread::sched_getcpu() as u32
+    // SAFETY: it has none, and touches nothing.
+    unsafe { libc::sched_getcpu() }.cast_unsigned()
 }
 
 /// How a test has a process end, or a part of it, at a named place.
@@ -49,4 +51,24 @@ impl End {
         // (A stop may reach another thread first, and this one some microseconds later.)
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+}
+
+/// Runs `body` with the cancellation of this thread (`pthread_cancel`) put off: it would unwind through us.
+#[allow(unsafe_code)] // a declaration that libc lacks
+pub(crate) fn uncancelled<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: as POSIX has it.
+    unsafe extern "C" {
+        safe fn pthread_setcancelstate(state: libc::c_int, before: Option<&mut libc::c_int>) -> libc::c_int;
+    }
+    struct PutOff(libc::c_int);
+    impl Drop for PutOff {
+        fn drop(&mut self) {
+            pthread_setcancelstate(self.0, Some(&mut 0));
+        }
+    }
+    const DISABLE: libc::c_int = 1;
+    let mut before = 0;
+    pthread_setcancelstate(DISABLE, Some(&mut before));
+    let _put_off = PutOff(before);
+    body()
 }

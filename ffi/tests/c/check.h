@@ -218,6 +218,7 @@ __attribute__((__unused__)) static int play(const struct role *roles)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_create(&watchdog, NULL, watch, NULL);
+	pthread_detach(watchdog);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	for (char *arg = given ? strtok_r(given, "\n", &rest) : NULL; arg && count < 15; arg = strtok_r(NULL, "\n", &rest))
 		args[count++] = arg;

@@ -61,7 +61,7 @@ static void a_lock(char **args)
 	FAILS(wq_lock_unlock(locks[0]), EPERM, "not held by this thread");
 	IS(wq_lock_lock(locks[0]), 0);
 	IS(wq_lock_owner_died(locks[0]), 0);
-	FAILS(wq_lock_lock(locks[0]), EDEADLK, args[0]);
+	FAILS(wq_lock_lock(locks[0]), EDEADLK, "take a lock once");
 	IS(wq_lock_lock_timeout(locks[0], 0), -EDEADLK);
 	FAILS(wq_lock_free(locks[0]), EBUSY, "held by this handle");
 	JOIN(start(tries_a_held_lock, NULL));
