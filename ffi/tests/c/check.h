@@ -218,7 +218,6 @@ __attribute__((__unused__)) static int play(const struct role *roles)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_create(&watchdog, NULL, watch, NULL);
-	pthread_detach(watchdog);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	for (char *arg = given ? strtok_r(given, "\n", &rest) : NULL; arg && count < 15; arg = strtok_r(NULL, "\n", &rest))
 		args[count++] = arg;
@@ -227,6 +226,8 @@ __attribute__((__unused__)) static int play(const struct role *roles)
 			say("%s", roles->name);
 		else if (wanted != NULL && strcmp(roles->name, wanted) == 0) {
 			roles->play(args);
+			pthread_cancel(watchdog);
+			pthread_join(watchdog, NULL);
 			if (failures == 0)
 				say("well");
 			return failures != 0;
