@@ -2,7 +2,7 @@
 #include "check.h"
 
 #define THREADS 8
-#define ROUNDS 3000
+#define ROUNDS 1000
 
 static wq_region *region;
 static wq_queue *queue;
