@@ -170,15 +170,25 @@ static void capacities(char **args)
 	IS(wq_region_free(region), 0);
 }
 
-static wq_set *set_of_main;
+static wq_set *set_of_main, *set_of_another;
 
+/* At its first evaluation, before there is a wait, or at the next. */
 static int forks_inside(void *context)
 {
-	pid_t child = fork();
-	int status;
-	(void)context;
-	if (child == 0)
-		return 0; /* Goes on waiting, as a copy. */
+	static int evaluations;
+	int at = context != NULL ? 2 : 1, status;
+	pid_t child;
+	if (++evaluations != at)
+		return 0;
+	evaluations = 0;
+	child = fork();
+	if (child == 0) {
+		/* A copy, which goes on waiting and uses the queue; not to be called again. */
+		evaluations = 100;
+		if (at == 2)
+			FAILS(wq_queue_free(queue), EBUSY, "1 waits");
+		return 0;
+	}
 	IS(waitpid(child, &status, 0), child);
 	IS(status, 0);
 	return 1;
@@ -198,10 +208,14 @@ static void *sleeps(void *context)
 
 static void *holds(void *context)
 {
+	uint32_t member;
+	IS(wq_set_new(region, &set_of_another), 0);
+	IS(wq_set_add(set_of_another, queue, never, NULL, NULL, &member), 0);
 	IS(wq_lock_lock(locks[1]), 0);
 	add((wq_u32 *)context, 1);
 	UNTIL(get((wq_u32 *)context) == 2);
 	IS(wq_lock_unlock(locks[1]), 0);
+	IS(wq_set_free(set_of_another), 0);
 	return NULL;
 }
 
@@ -248,6 +262,7 @@ static void in_the_child(const char *name, wq_u32 *number, struct waiter *waiter
 	/* Freeing all, also what other threads of the parent use. */
 	IS(wq_interrupter_free(waiter->interrupter), 0);
 	IS(wq_set_free(set_of_main), 0);
+	IS(wq_set_free(set_of_another), 0);
 	for (int at = 0; at < 8; at++)
 		IS(wq_lock_free(locks[at]), 0);
 	IS(wq_queue_free(queue), 0);
@@ -307,20 +322,16 @@ static void a_fork_inside_a_condition(char **args)
 	pid_t parent = getpid();
 	int status;
 	begin(args[0], NULL);
-	status = wq_queue_wait_event(queue, forks_inside, NULL);
-	if (getpid() != parent) {
-		IS(status, -ECHILD);
-		IS(wq_queue_free(queue), 0);
-		_exit(failures != 0);
+	for (int way = 0; way < 4; way++) {
+		void *second = way & 1 ? &parent : NULL;
+		status = way & 2 ? wq_wait_event(queue, forks_inside(second)) : wq_queue_wait_event(queue, forks_inside, second);
+		if (getpid() != parent) {
+			IS(status, -ECHILD);
+			IS(wq_queue_free(queue), 0);
+			_exit(failures != 0);
+		}
+		IS(status, 0);
 	}
-	IS(status, 0);
-	status = wq_wait_event(queue, forks_inside(NULL));
-	if (getpid() != parent) {
-		IS(status, -ECHILD);
-		IS(wq_queue_free(queue), 0);
-		_exit(failures != 0);
-	}
-	IS(status, 0);
 	IS(wq_queue_has_sleepers(queue), 0);
 	end();
 }
