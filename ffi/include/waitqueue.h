@@ -51,8 +51,8 @@
  * Signals. Waits go on when a handler has run, but those that are called interruptible or killable, which then
  * return -EINTR. From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
  * wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that has interrupted one of the same thread
- * works, or returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing has to be
- * cleaned up.
+ * works, or returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing
+ * has to be cleaned up.
  *
  * Fork. The child of fork() opens the region for itself. On inherited handles every call that would have to act returns
  * -ECHILD (those that find nothing to do, with no waiters or a condition that holds, answer as always); freeing them
@@ -328,7 +328,11 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *
  * With a lock, a pthread_mutex_t * or a wq_lock *, which the caller holds, and which is released over each sleep. It is
  * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result then
- * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock, wq_lock_owner_died says it).
+ * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock,
+ * wq_lock_owner_died says it).
+ *
+ * An expression may be left by return, break, continue or goto, and in C++ by an exception: the queue is left then, and a
+ * wake that chose the wait is passed on.
  */
 #define wq_wait_event(queue, expression) wq_wait_event_with(queue, expression, NULL)
 #define wq_wait_event_interruptible(queue, expression) WQ_WAIT_FLAGS_(queue, expression, WQ_INTERRUPTIBLE)
@@ -460,16 +464,16 @@ static inline int wq_status_of_(int64_t left)
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
  * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
- * an empty wait if they fail. options may be NULL. -EINVAL. Of a queue that is closed, or of which another has the priority, they
- * do not: the condition may be true, and beats it. wq_wait_sleep says so after it was evaluated.
+ * an empty wait if they fail. options may be NULL. -EINVAL. Of a queue that is closed, or of which another has the
+ * priority, they do not: the condition may be true, and beats it. wq_wait_sleep says so after it was evaluated.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 
 /*
  * Says that the condition was false: sleeps until woken, unless something has happened since the evaluation began; then
- * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated after it
- * was known, and the queue has been left. -EINVAL: the wait has ended, or is another thread's.
+ * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated
+ * after it was known, and the queue has been left. -EINVAL: the wait has ended, or is another thread's.
  */
 int wq_wait_sleep(wq_wait *wait);
 
