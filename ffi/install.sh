@@ -83,7 +83,9 @@ includedir=$(absolute "$includedir" "$prefix")
 
 interface=$(sed -n 's/^#define WQ_INTERFACE //p' "$here/include/waitqueue.h")
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/../Cargo.toml" | head -n 1)
-[ -n "$interface" ] && [ -n "$version" ] || fail "no number of the interface, or no version, beside this script"
+if [ -z "$interface" ] || [ -z "$version" ]; then
+    fail "no number of the interface, or no version, beside this script"
+fi
 soname=libwaitqueue.so.$interface
 file=$soname.$version
 to_lib=$destdir$libdir
@@ -124,7 +126,8 @@ fi
 [ -e "$archive" ] || fail "there is no static library ${archive:-of cargo}"
 [ -e "$shared" ] || say "there is no shared library for this target"
 
-# One object in which only the interface is visible, so that nothing of Rust's meets another Rust library in a program.
+# One object in which only the interface is visible, so that nothing of Rust's meets another Rust library in a program. It
+# is code alone: what was kept for other compilers would be read by the plugins of these tools.
 localise() {
     roots=$("${NM:-nm}" -g --defined-only "$archive" 2>/dev/null | sed -n 's/^.* T \(wq_.*\)$/-u \1/p')
     [ -n "$roots" ] || return 1
@@ -132,7 +135,7 @@ localise() {
     # shellcheck disable=SC2086
     ${LD:-ld} -r --force-group-allocation $roots -o "$work/linked.o" "$archive" &&
         "${OBJCOPY:-objcopy}" --wildcard --keep-global-symbol='wq_*' --strip-unneeded \
-            "$work/linked.o" "$work/waitqueue.o" &&
+            --remove-section=.llvmbc --remove-section=.llvmcmd "$work/linked.o" "$work/waitqueue.o" &&
         "${AR:-ar}" rcs "$work/libwaitqueue.a" "$work/waitqueue.o"
 }
 if ! localise; then
@@ -142,6 +145,8 @@ fi
 
 # A folder below the prefix, in the words of a pkg-config file.
 below_prefix() {
+    # pkg-config expands it.
+    # shellcheck disable=SC2016
     case $1 in
     "$prefix"/*) printf '${prefix}%s' "${1#"$prefix"}" ;;
     *) printf '%s' "$1" ;;
