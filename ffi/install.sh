@@ -4,7 +4,7 @@ set -eu
 
 usage() {
     cat <<'USAGE'
-ffi/install.sh [install | uninstall] [options] [-- arguments for cargo]
+ffi/install.sh [install | build | uninstall] [options] [-- arguments for cargo]
 
   --prefix=DIR      below which all is installed              PREFIX       /usr/local
   --libdir=DIR      libraries; may be relative to the prefix  LIBDIR       lib
@@ -27,6 +27,7 @@ Installed are, with the interface 1 of version 0.1.0:
   lib/libwaitqueue.so.1.0.1.0          with the links libwaitqueue.so.1 and libwaitqueue.so
   lib/pkgconfig/waitqueue.pc
 
+build only builds, and says where: for --library, where another user installs who has no cargo.
 After installing where the dynamic linker looks by itself, root runs ldconfig. uninstall takes the same options, and
 removes these files; folders stay.
 USAGE
@@ -48,7 +49,7 @@ library=
 
 while [ $# -gt 0 ]; do
     case $1 in
-    install | uninstall) action=$1 ;;
+    install | build | uninstall) action=$1 ;;
     --prefix=*) prefix=${1#*=} ;;
     --libdir=*) libdir=${1#*=} ;;
     --includedir=*) includedir=${1#*=} ;;
@@ -113,11 +114,16 @@ trap 'exit 1' HUP INT TERM
 # Where cargo says that it has put the file of that ending.
 built() { sed -n "s/.*\"\\([^\"]*libwaitqueue_ffi\\.$1\\)\".*/\\1/p" "$work/messages" | tail -n 1; }
 
-if [ -n "$library" ]; then
+if [ -n "$library" ] && [ "$action" = install ]; then
     archive=$library/libwaitqueue_ffi.a
     shared=$library/libwaitqueue_ffi.so
 else
+    case ${CARGO_TARGET_DIR:-/} in
+    /*) ;;
+    *) export CARGO_TARGET_DIR="$PWD/$CARGO_TARGET_DIR" ;;
+    esac
     [ ! -e "$here/../Cargo.lock" ] || set -- --locked "$@"
+    # In that folder, for the settings of cargo that are above it.
     (cd -- "$here" && "${CARGO:-cargo}" rustc --lib --profile library --crate-type=cdylib,staticlib \
         --message-format=json-render-diagnostics "$@") >"$work/messages"
     archive=$(built a)
@@ -125,6 +131,10 @@ else
 fi
 [ -e "$archive" ] || fail "there is no static library ${archive:-of cargo}"
 [ -e "$shared" ] || say "there is no shared library for this target"
+if [ "$action" = build ]; then
+    dirname -- "$archive"
+    exit
+fi
 
 # One object in which only the interface is visible, so that nothing of Rust's meets another Rust library in a program. It
 # is code alone: what was kept for other compilers would be read by the plugins of these tools.

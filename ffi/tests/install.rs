@@ -324,7 +324,9 @@ fn the_script_says_what_it_does_not_know() {
 #[ignore = "builds the library with all optimisation"]
 fn the_script_builds_the_library() {
     let (root, program) = (Folder::new(), program());
-    run(&mut script(&here("install.sh"), &[&option("prefix", &root.0)]));
+    let built = run(&mut script(&here("install.sh"), &["build"]));
+    assert!(Path::new(built.trim_end()).join("libwaitqueue_ffi.a").exists(), "{built}");
+    run(&mut script(&here("install.sh"), &[&option("prefix", &root.0), "--", "--offline"]));
     let (_, file) = sonames();
     for library in [file.as_str(), "libwaitqueue.a"] {
         let size = fs::metadata(root.at("lib").join(library)).unwrap().len();
