@@ -287,7 +287,7 @@ int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lo
 int wq_region_object(const wq_region *region, const char *name, const char *tag, size_t size, size_t alignment,
 		     void **out);
 
-/* A single number: what Rust programs call object::<AtomicU32> and object::<AtomicU64>. */
+/* A single number: what Rust programs call `object::<AtomicU32>` and `object::<AtomicU64>`. */
 int wq_region_object_u32(const wq_region *region, const char *name, wq_u32 **out);
 int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out);
 
