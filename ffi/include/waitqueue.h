@@ -443,16 +443,17 @@ static inline int wq_status_of_(int64_t left)
  *     }
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
- * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
- * an empty wait if they fail. options may be NULL. -ESHUTDOWN, -EBUSY, -EINVAL.
+ * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. options may
+ * be NULL. -EINVAL, which leaves an empty wait; all other errors are those of wq_wait_sleep.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 
 /*
  * Says that the condition was false: sleeps until woken, unless something has happened since the evaluation began; then
- * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN; the condition was evaluated after it was
- * known, and the queue has been left.
+ * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated after it
+ * was known, and the queue has been left. -EINVAL: the wait has ended or not begun, is another thread's, or has an
+ * interrupter of another region.
  */
 int wq_wait_sleep(wq_wait *wait);
 
