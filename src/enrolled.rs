@@ -69,7 +69,7 @@ impl Enrolled {
         label: &str,
         asleep: bool,
     ) -> Result<Result<Enrolled, Refusal>> {
-        let lead = thread.take_entry()?;
+        let lead = thread.take_lead()?;
         begin(thread, lead, label, asleep);
         let outcome = head::lock(thread, spot.queue).map(|mut head| {
             head.enrol(lead, spot.enrolment).map(|()| Place {
@@ -85,6 +85,7 @@ impl Enrolled {
             }
             refused => {
                 WaiterWord(&thread.space().entries()[lead as usize].word).finish();
+                thread.drop_lead(lead);
                 thread.give_entry(lead);
                 refused.map(|refused| refused.map(|_| unreachable!("it was refused")))
             }
@@ -93,7 +94,7 @@ impl Enrolled {
 
     /// Takes a lead, for as many queues as are added: that of a set (`stays`) is on none of them.
     pub(crate) fn on_many(thread: &Rc<Thread>, count: usize, label: &str, stays: bool) -> Result<Enrolled> {
-        let lead = thread.take_entry()?;
+        let lead = thread.take_lead()?;
         begin(thread, lead, label, false);
         let places = Places::Many(Vec::with_capacity(count));
         Ok(Enrolled { thread: thread.clone(), lead, places, stays })
@@ -330,6 +331,7 @@ impl Enrolled {
         for place in self.places.iter() {
             left &= !ours || self.leave(*place, fired).is_ok();
         }
+        self.thread.drop_lead(self.lead);
         let others = || self.places.iter().map(|place| place.index).filter(|index| *index != self.lead);
         if !ours {
             // Given away with our slot: nothing here is ours to change.

@@ -60,8 +60,7 @@ pub(crate) fn state_of(word: u32) -> u32 {
 impl<'a> WaiterWord<'a> {
     /// The owner enrols: evaluating, or committed at once if there is nothing to evaluate.
     pub(crate) fn start(self, asleep: bool) {
-        // ORDERING: after what says whose it is; pairs with the load in `Thread::end`.
-        self.0.store(if asleep { ASLEEP } else { OPEN }, Release);
+        self.0.store(if asleep { ASLEEP } else { OPEN }, Relaxed);
     }
 
     /// The owner begins an evaluation; returns what the word was, with the bits it clears.

@@ -14,7 +14,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
-use crate::layout::{Entry, IDLE, Record};
+use crate::layout::{Entry, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
 use crate::sys::futex;
@@ -36,6 +36,8 @@ struct Kept {
     deferred: Option<Vec<u32>>,
     /// Entries for the next waits.
     spare: Vec<u32>,
+    /// The leads of the waits that have not ended.
+    leads: Vec<u32>,
     /// Where the search for a free one begins: behind the last that was found, so that many are found in one walk.
     search: usize,
 }
@@ -137,7 +139,8 @@ impl Thread {
         };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
-        let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE), search: 0 };
+        let room = || Vec::with_capacity(SPARE);
+        let kept = Kept { wakes, order, deferred: None, spare: room(), leads: room(), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         let (kept, has_ended) = (RefCell::new(kept), Cell::new(false));
         Ok(Thread { locker, participant, patience, kept, lingering, has_ended })
@@ -176,25 +179,25 @@ impl Thread {
         self.has_ended.get()
     }
 
-    /// The thread ends, and something of it was forgotten, or is dropped only later: makes its waits those of nobody, to be
-    /// taken off with the [`Lingering`]. What else it has is to be given back after that.
-    pub(crate) fn end(&self) {
+    /// The thread ends, and something of it was forgotten, or is dropped only later: from here on its waits are nobody's.
+    /// Returns the entries of each, lead first, for the caller to take off, and unclaimable.
+    pub(crate) fn end(&self) -> Vec<Vec<u32>> {
         if self.locker.is_forked() || mutant("waits of the ended stay") || self.has_ended.replace(true) {
-            return;
+            return Vec::new();
         }
+        let leads = self.begin().map(|mut inside| std::mem::take(&mut inside.0.leads)).unwrap_or_default();
         let entries = &self.space().entries()[..self.space().entries_used()];
-        let is_mine = |entry: &Entry| entry.owner.load(Acquire) == self.participant;
-        for (lead, entry) in (0..).zip(entries) {
-            // ORDERING: the word before the record: what a wait of another thread says of itself comes first.
-            let waits = entry.word.load(Acquire) != IDLE && entry.lead.load(Relaxed) == lead;
-            if waits && is_mine(entry) && entry.record.load(Relaxed) == self.locker.record() {
-                let follows = |other: &Entry| {
-                    other.queue.load(Acquire) != 0 && other.lead.load(Relaxed) == lead && is_mine(other)
-                };
-                let others = (0..).zip(entries).filter(|(index, other)| *index != lead && follows(other));
-                self.linger(std::iter::once(lead).chain(others.map(|(index, _)| index)).collect());
-            }
-        }
+        let entries_of = |lead: u32| {
+            WaiterWord(&entries[lead as usize].word).gone();
+            // (What is on a queue is no other wait's as long as it names this lead.)
+            let follows = |(index, entry): &(u32, &Entry)| {
+                let is_on_a_queue = entry.queue.load(Acquire) != 0;
+                is_on_a_queue && *index != lead && entry.lead.load(Relaxed) == lead
+            };
+            let others = (0..).zip(entries).filter(follows).map(|(index, _)| index);
+            std::iter::once(lead).chain(others).collect()
+        };
+        leads.into_iter().map(entries_of).collect()
     }
 
     /// Gives back what was kept, but for the record of a thread that holds a lock.
@@ -208,6 +211,23 @@ impl Thread {
         if !self.locker.holds_any() {
             let record = &self.space().records()[self.locker.record() as usize];
             let _ = record.owner.compare_exchange(self.participant, 0, AcqRel, Relaxed);
+        }
+    }
+
+    /// An entry to lead a wait.
+    pub(crate) fn take_lead(&self) -> Result<u32> {
+        let lead = self.take_entry()?;
+        self.begin()?.0.leads.push(lead);
+        Ok(lead)
+    }
+
+    /// The wait has ended that it led; the entry is to be given back, or lingers.
+    pub(crate) fn drop_lead(&self, lead: u32) {
+        if let Ok(mut inside) = self.begin() {
+            let leads = &mut inside.0.leads;
+            if let Some(at) = leads.iter().rposition(|other| *other == lead) {
+                leads.swap_remove(at);
+            }
         }
     }
 
