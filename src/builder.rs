@@ -36,8 +36,8 @@ const RACES: usize = 100;
 
 /// How a region is created or opened; made by [`Region::builder`].
 ///
-/// Capacities and the mode count for creation; [`RegionBuilder::open_or_create`] also requires them of a region that exists. All
-/// others are choices of this process alone.
+/// Capacities and the mode count for creation; [`RegionBuilder::open_or_create`] also requires the capacities of a region that
+/// exists. All others are choices of this process alone.
 ///
 /// # Examples
 ///
@@ -308,7 +308,20 @@ impl RegionBuilder {
     ///
     /// As [`RegionBuilder::open`].
     pub fn inspect(self, name: &str) -> Result<Snapshot> {
-        let mapping = map::open(&Place::named(name)?, &self.access(), false)?;
+        self.inspect_in(&Place::named(name)?)
+    }
+
+    /// The same of a region in a file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionBuilder::open`].
+    pub fn inspect_at(self, path: impl AsRef<Path>) -> Result<Snapshot> {
+        self.inspect_in(&Place::path(path.as_ref())?)
+    }
+
+    fn inspect_in(self, place: &Place) -> Result<Snapshot> {
+        let mapping = map::open(place, &self.access(), false)?;
         let capacity = read_header(&mapping)?;
         let prober = crate::sys::lease::Prober::new(&mapping)?;
         let space = Space::new(Arc::new(mapping), capacity)?;

@@ -103,3 +103,11 @@ pub use {
     snapshot::{ParticipantInfo, QueueInfo, Snapshot, WaiterInfo, WaiterState},
     waiting::Waiting,
 };
+
+/// For other languages: a number that differs in the child of a fork, so that a handle can tell that it is inherited.
+#[doc(hidden)]
+#[must_use]
+#[cfg(not(loom))]
+pub fn fork_epoch() -> u64 {
+    sys::fork::current()
+}

@@ -131,7 +131,7 @@ typedef struct wq_wait {
  */
 typedef int (*wq_condition)(void *context);
 
-/* How many waiters a wake has reached. Those that were awake and evaluate by themselves are not counted. */
+/* How many waiters a wake has reached. Exclusive ones that were awake, and evaluate by themselves, are not counted. */
 typedef struct wq_woken {
 	uint32_t exclusive;
 	uint32_t nonexclusive;
@@ -173,7 +173,7 @@ typedef struct wq_wait_options {
 #define WQ_NO_TICK 4u		/* Sleeping waits never look around without having been woken. */
 #define WQ_NO_REGION_SPIN 8u	/* Waits that do not say otherwise sleep at once. */
 
-/* How to create and open. Capacities and the mode are for creation; open_or_create requires them also of what exists. */
+/* How to create and open. Capacities and the mode are for creation; open_or_create requires the former also of what exists. */
 typedef struct wq_region_options {
 	size_t size;		/* sizeof(wq_region_options) */
 	uint32_t flags;		/* WQ_PATH and so on */
@@ -237,8 +237,9 @@ const char *wq_last_error(void);
  * Attach to a region: create it (-EEXIST), open it (-ENOENT), or either, whoever comes first. It appears complete or not
  * at all, and what former participants left when they were killed is cleaned up. options may be NULL.
  *
- * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode, or
- * -ERANGE: its capacities, are not what was asked. -ENOSPC. -EINVAL: a name or a capacity that cannot be.
+ * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode lets in
+ * others than are accepted, keeps us out, or cannot be. -ERANGE: it has less than was asked. -ENOSPC. -EINVAL: a name or a
+ * capacity that cannot be.
  */
 int wq_region_create(const char *name, const wq_region_options *options, wq_region **out);
 int wq_region_open(const char *name, const wq_region_options *options, wq_region **out);
@@ -327,7 +328,7 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *
  * With a lock, a pthread_mutex_t * or a wq_lock *, which the caller holds, and which is released over each sleep. It is
  * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result then
- * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent).
+ * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock, wq_lock_owner_died says it).
  */
 #define wq_wait_event(queue, expression) wq_wait_event_with(queue, expression, NULL)
 #define wq_wait_event_interruptible(queue, expression) WQ_WAIT_FLAGS_(queue, expression, WQ_INTERRUPTIBLE)
@@ -347,44 +348,53 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
 #define wq_wait_event_exclusive_timeout(queue, expression, nanoseconds) \
 	WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, nanoseconds, WQ_EXCLUSIVE)
 
-/* All of the above: it begins a wait, and asks before every evaluation but the first whether to go on. */
-#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({                    \
-	uint64_t wq_time_ = (nanoseconds);                                                                     \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                               \
-	if (!(expression)) {                                                                                   \
-		wq_wait wq_wait_ __attribute__((__cleanup__(wq_wait_cancel)));                                 \
-		int wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);                       \
-		while (wq_next_ == 0 && (wq_next_ = wq_wait_sleep(&wq_wait_)) == 0) {                          \
-			if (expression) {                                                                      \
-				wq_next_ = 1;                                                                  \
-				wq_result_ = wq_wait_finish(&wq_wait_);                                        \
-			}                                                                                      \
-		}                                                                                              \
-		wq_result_ = wq_next_ < 0 ? wq_next_ : wq_result_;                                             \
-	}                                                                                                      \
-	wq_result_;                                                                                            \
+/* All of the above. There is no loop around the expression: a break in it is one from a loop of the caller's. */
+#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({            \
+	__label__ wq_again_;                                                                           \
+	uint64_t wq_time_ = (nanoseconds);                                                             \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
+	wq_wait_.opaque[0] = 0;                                                                        \
+wq_again_:                                                                                             \
+	if (expression) {                                                                              \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
+	} else {                                                                                       \
+		int wq_next_ = 0;                                                                      \
+		if (!wq_is_begun_(&wq_wait_))                                                          \
+			wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);           \
+		if (wq_next_ == 0)                                                                     \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
+		if (wq_next_ == 0)                                                                     \
+			goto wq_again_;                                                                \
+		wq_result_ = wq_next_;                                                                 \
+	}                                                                                              \
+	wq_result_;                                                                                    \
 })
 
 /* The same with something to do before and after each sleep, for which the wait is enrolled from the start. */
-#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({                \
-	uint64_t wq_time_ = (nanoseconds);                                                                     \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                               \
-	if (!(expression)) {                                                                                   \
-		wq_wait wq_wait_ __attribute__((__cleanup__(wq_wait_cancel)));                                 \
-		int wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);                  \
-		while (wq_next_ == 0) {                                                                        \
-			if (expression) {                                                                      \
-				wq_next_ = 1;                                                                  \
-				wq_result_ = wq_wait_finish(&wq_wait_);                                        \
-			} else {                                                                               \
-				before;                                                                        \
-				wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
-				after;                                                                         \
-			}                                                                                      \
-		}                                                                                              \
-		wq_result_ = wq_next_ < 0 ? wq_next_ : wq_result_;                                             \
-	}                                                                                                      \
-	wq_result_;                                                                                            \
+#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({        \
+	__label__ wq_again_;                                                                           \
+	uint64_t wq_time_ = (nanoseconds);                                                             \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
+	wq_wait_.opaque[0] = 0;                                                                        \
+wq_again_:                                                                                             \
+	if (expression) {                                                                              \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
+	} else {                                                                                       \
+		int wq_next_;                                                                          \
+		if (wq_is_begun_(&wq_wait_)) {                                                         \
+			before;                                                                        \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
+			after;                                                                         \
+		} else {                                                                               \
+			wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);      \
+		}                                                                                      \
+		if (wq_next_ == 0)                                                                     \
+			goto wq_again_;                                                                \
+		wq_result_ = wq_next_;                                                                 \
+	}                                                                                              \
+	wq_result_;                                                                                    \
 })
 
 #define wq_wait_event_cmd(queue, expression, before, after) \
@@ -421,6 +431,12 @@ static inline wq_wait_options wq_options_of_(uint32_t flags)
 static inline int64_t wq_left_(uint64_t time)
 {
 	return time == 0 ? 1 : time < INT64_MAX ? (int64_t)time : INT64_MAX;
+}
+
+/* The first word of a wait is 0 unless it is under way. */
+static inline int wq_is_begun_(const wq_wait *wait)
+{
+	return wait->opaque[0] != 0;
 }
 
 static inline int wq_status_of_(int64_t left)
@@ -475,6 +491,12 @@ int64_t wq_wait_finish(wq_wait *wait);
 
 /* Ends a wait for another reason: a wake that chose it is passed on. Nothing happens to one that has ended. */
 int wq_wait_cancel(wq_wait *wait);
+
+static inline void wq_leave_(wq_wait *wait)
+{
+	if (wq_is_begun_(wait))
+		wq_wait_cancel(wait);
+}
 
 /* ---- Waiting for a function ------------------------------------------------------------------------------------- */
 
@@ -563,7 +585,7 @@ int wq_queue_wake_up(const wq_queue *queue, uint32_t count, uint32_t class_mask,
 
 /*
  * The same in the kernel's words: how many waiters were reached, or a negative errno. That none is counted does not mean that
- * nobody will see the change: waiters that are awake evaluate without being charged with a wake.
+ * nobody will see the change: exclusive waiters that are awake evaluate without being charged with a wake.
  */
 static inline int wq_woken_(int status, wq_woken woken)
 {
@@ -621,6 +643,9 @@ int wq_queue_free(wq_queue *queue);
  */
 int wq_lock_lock(wq_lock *lock);
 int wq_lock_lock_timeout(wq_lock *lock, uint64_t nanoseconds);
+
+/* The same 1 or 0 of a lock that is held, after wq_wait_event_locked has taken it again. -EPERM, as below. */
+int wq_lock_owner_died(const wq_lock *lock);
 
 /* Says that the data is consistent again. -EPERM: this thread does not hold the lock by this handle. */
 int wq_lock_repaired(wq_lock *lock);

@@ -71,12 +71,14 @@ fn fail(failure: Failure) -> c_int {
     // A message has no zero bytes: names are checked before they get into one.
     let message = CString::new(failure.message).unwrap_or_default();
     // At the end of a thread its message may be gone already; the number is enough then.
-    let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = message);
+    // Likewise where a handler has interrupted a failure.
+    let _ = LAST_ERROR.try_with(|last| last.try_borrow_mut().map(|mut last| *last = message));
     -failure.errno
 }
 
 pub(crate) fn last_error() -> *const c_char {
-    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+    let kept = LAST_ERROR.try_with(|last| last.try_borrow().map_or(c"".as_ptr(), |last| last.as_ptr()));
+    kept.unwrap_or(c"".as_ptr())
 }
 
 /// A pointer that must not be NULL.
@@ -189,13 +191,54 @@ pub(crate) fn free<T>(handle: *mut T, busy: impl FnOnce(&T) -> Option<Failure>) 
     })
 }
 
+/// In which process a handle was made.
+pub(crate) struct Origin(u64);
+
+impl Origin {
+    pub(crate) fn here() -> Origin {
+        Origin(waitqueue::fork_epoch())
+    }
+
+    /// Whether a fork has copied it since.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.0 != waitqueue::fork_epoch()
+    }
+}
+
 /// How many waits use a handle that must not be freed meanwhile.
-#[derive(Default)]
-pub(crate) struct Users(AtomicU32);
+pub(crate) struct Users {
+    count: AtomicU32,
+    origin: Origin,
+}
 
 impl Users {
+    pub(crate) fn none() -> Users {
+        Users { count: AtomicU32::new(0), origin: Origin::here() }
+    }
+
+    /// How many there are; of the waits that a fork has copied, only those of the thread that forked.
     pub(crate) fn count(&self) -> u32 {
-        self.0.load(Acquire)
+        if self.origin.is_elsewhere() {
+            let mine = |inside: &RefCell<Inside>| {
+                inside.try_borrow().map_or(0, |inside| {
+                    inside.0.iter().filter(|(_, users)| std::ptr::eq(*users, self)).count() as u32
+                })
+            };
+            return INSIDE.try_with(mine).unwrap_or(0);
+        }
+        self.count.load(Acquire)
+    }
+
+    /// From here on until its end a wait uses the handle that lets no thread end inside it.
+    pub(crate) fn enter(&self) -> impl Drop {
+        struct Use<'u>(&'u Users);
+        impl Drop for Use<'_> {
+            fn drop(&mut self) {
+                leave(self.0);
+            }
+        }
+        self.count.fetch_add(1, Relaxed);
+        Use(self)
     }
 }
 
@@ -210,30 +253,40 @@ impl Drop for Inside {
 
 fn leave(users: *const Users) {
     // SAFETY: it lies in a handle that is not freed while it counts us.
-    unsafe { &*users }.0.fetch_sub(1, Release);
+    unsafe { &*users }.count.fetch_sub(1, Release);
 }
 
-/// From here on a wait uses a handle.
-pub(crate) fn use_handle(wait: usize, users: &Users) {
-    users.0.fetch_add(1, Relaxed);
-    let _ = INSIDE.try_with(|inside| inside.borrow_mut().0.push((wait, users)));
+/// From here on a wait uses these handles. Refused to a signal handler that has interrupted this.
+pub(crate) fn use_handles<'u>(wait: usize, handles: impl Iterator<Item = &'u Users>) -> Result<()> {
+    let note = |inside: &RefCell<Inside>| {
+        let reentered =
+            |_| Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call");
+        let mut inside = inside.try_borrow_mut().map_err(reentered)?;
+        for users in handles {
+            users.count.fetch_add(1, Relaxed);
+            inside.0.push((wait, users));
+        }
+        Ok(())
+    };
+    // (At the end of a thread nobody can see that it uses them.)
+    INSIDE.try_with(note).unwrap_or(Ok(()))
 }
 
 /// A wait has ended.
 pub(crate) fn leave_handles(wait: usize) {
     let _ = INSIDE.try_with(|inside| {
-        let all = &mut inside.borrow_mut().0;
-        if let [(other, users)] = all[..]
-            && other == wait
-        {
-            leave(users);
-            all.clear();
-        }
-        all.retain(|(other, users)| {
-            if *other == wait {
-                leave(*users);
+        let leave_those = |mut inside: std::cell::RefMut<Inside>| {
+            // Waits end in the reverse order of their beginnings, nearly always.
+            while let Some((_, users)) = inside.0.pop_if(|(other, _)| *other == wait) {
+                leave(users);
             }
-            *other != wait
-        });
+            inside.0.retain(|(other, users)| {
+                if *other == wait {
+                    leave(*users);
+                }
+                *other != wait
+            });
+        };
+        inside.try_borrow_mut().map(leave_those)
     });
 }

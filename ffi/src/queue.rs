@@ -16,7 +16,7 @@ pub struct wq_queue {
 
 impl wq_queue {
     pub(crate) fn boxed(queue: Queue) -> Box<wq_queue> {
-        Box::new(wq_queue { queue, users: Users::default() })
+        Box::new(wq_queue { queue, users: Users::none() })
     }
 }
 

@@ -234,7 +234,7 @@ pub extern "C" fn wq_interrupter_new(region: Option<&wq_region>, out: Out<Box<wq
     status(|| {
         let (region, out) = (given(region, "region")?, given(out, "out")?);
         let interrupter = waitqueue::Interrupter::new(&region.0);
-        Ok(set(Some(out), Box::new(wq_interrupter { interrupter, users: Users::default() })))
+        Ok(set(Some(out), Box::new(wq_interrupter { interrupter, users: Users::none() })))
     })
 }
 

@@ -1,12 +1,13 @@
 //! Sets of queues on which a thread stays enrolled.
 
 use std::cell::{Cell, UnsafeCell};
+use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 
 use waitqueue::{Member, WaitSet};
 
-use crate::call::{Failure, Options, Out, Result, free, given, set, status, thread};
+use crate::call::{Failure, Options, Origin, Out, Result, free, given, set, status, thread};
 use crate::options::{self, FOREVER, wq_wait_options};
 use crate::queue::wq_queue;
 use crate::region::wq_region;
@@ -18,12 +19,13 @@ pub struct wq_set {
     /// A wait that is under way borrows it, and so do calls of the thread that made it while none is.
     set: UnsafeCell<WaitSet>,
     under_way: Cell<bool>,
-    /// By the members' numbers: what was added, if it is still there.
+    /// By the members' numbers, none of which is used again.
     asks: UnsafeCell<Asks>,
     thread: u64,
+    origin: Origin,
 }
 
-type Asks = Vec<Option<(wq_condition, *mut c_void)>>;
+type Asks = HashMap<u32, (wq_condition, *mut c_void)>;
 
 impl wq_set {
     fn check(&self) -> Result<()> {
@@ -45,7 +47,7 @@ impl wq_set {
 
     fn ask(&self, member: u32) -> Option<(wq_condition, *mut c_void)> {
         // SAFETY: only this thread changes it, and not now.
-        unsafe { &*self.asks.get() }.get(member as usize).copied().flatten()
+        unsafe { &*self.asks.get() }.get(&member).copied()
     }
 
     fn no_member(member: u32) -> Failure {
@@ -60,7 +62,8 @@ pub extern "C" fn wq_set_new(region: Option<&wq_region>, out: Out<Box<wq_set>>) 
         let (region, out) = (given(region, "region")?, given(out, "out")?);
         let (under_way, asks) = (Cell::new(false), UnsafeCell::default());
         let made = UnsafeCell::new(WaitSet::new(&region.0)?);
-        Ok(set(Some(out), Box::new(wq_set { set: made, under_way, asks, thread: thread() })))
+        let (thread, origin) = (thread(), Origin::here());
+        Ok(set(Some(out), Box::new(wq_set { set: made, under_way, asks, thread, origin })))
     })
 }
 
@@ -78,8 +81,7 @@ pub extern "C" fn wq_set_add(
         let (queue, out) = (given(queue, "queue")?, given(out, "out")?);
         let (members, asks) = given(this, "set")?.parts()?;
         let number = members.add(&queue.queue, &options::wait(&options, FOREVER)?.0)?.number();
-        asks.resize(number as usize + 1, None);
-        asks[number as usize] = Some((condition, context));
+        asks.insert(number, (condition, context));
         Ok(set(Some(out), number))
     })
 }
@@ -90,10 +92,11 @@ pub extern "C" fn wq_set_remove(this: Option<&wq_set>, member: u32) -> c_int {
     status(|| {
         let this = given(this, "set")?;
         let (members, asks) = this.parts()?;
-        let ask = asks.get_mut(member as usize).filter(|ask| ask.is_some());
-        let ask = ask.ok_or_else(|| wq_set::no_member(member))?;
+        if !asks.contains_key(&member) {
+            return Err(wq_set::no_member(member));
+        }
         members.remove(Member::new(member))?;
-        *ask = None;
+        asks.remove(&member);
         Ok(0)
     })
 }
@@ -113,9 +116,9 @@ pub extern "C" fn wq_set_begin_wait(
         this.under_way.set(true);
         // SAFETY: the set is not freed while a wait on it is under way.
         let under_way = unsafe { &*std::ptr::from_ref(&this.under_way) };
-        wait.begin(|| members.begin_wait(&options), Some(under_way));
-        interrupter.inspect(|handle| wait.uses(&handle.users));
-        Ok(0)
+        let users = interrupter.map(|handle| &handle.users).into_iter();
+        let begun = wait.begin(users, Some(under_way), || members.begin_wait(&options)).map(|_| 0);
+        begun.inspect_err(|_| this.under_way.set(false))
     })
 }
 
@@ -175,8 +178,7 @@ pub extern "C" fn wq_set_take_fired(this: Option<&wq_set>, member: u32, out: Out
     status(|| {
         let (this, out) = (given(this, "set")?, given(out, "out")?);
         let (members, asks) = this.parts()?;
-        let there = asks.get(member as usize).is_some_and(Option::is_some);
-        let fired = there.then(|| members.take_fired(Member::new(member)));
+        let fired = asks.contains_key(&member).then(|| members.take_fired(Member::new(member)));
         Ok(set(Some(out), fired.ok_or_else(|| wq_set::no_member(member))?))
     })
 }
@@ -184,5 +186,9 @@ pub extern "C" fn wq_set_take_fired(this: Option<&wq_set>, member: u32, out: Out
 /// Leaves all queues.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_set_free(this: *mut wq_set) -> c_int {
-    free(this, |set| set.check().err())
+    free(this, |set| {
+        // What a fork has copied is in use only by a wait of the thread that forked.
+        let is_free = set.origin.is_elsewhere() && !(set.under_way.get() && set.thread == thread());
+        if is_free { None } else { set.check().err() }
+    })
 }

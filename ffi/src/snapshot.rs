@@ -138,7 +138,9 @@ pub extern "C" fn wq_inspect(
 ) -> c_int {
     status(|| {
         let (name, out) = (name.get("name")?, given(out, "out")?);
-        Ok(set(Some(out), wq_snapshot::boxed(options::region(&options)?.0.inspect(name)?)))
+        let (builder, is_path) = options::region(&options)?;
+        let snapshot = if is_path { builder.inspect_at(name) } else { builder.inspect(name) };
+        Ok(set(Some(out), wq_snapshot::boxed(snapshot?)))
     })
 }
 

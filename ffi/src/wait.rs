@@ -11,7 +11,7 @@ use std::time::Duration;
 use waitqueue::{WaitOptions, Waiting};
 
 use crate::call::{
-    Array, Failure, Options, Out, Result, Users, given, leave_handles, set, status, thread, use_handle,
+    Array, Failure, Options, Out, Result, Users, given, leave_handles, set, status, thread, use_handles,
 };
 use crate::options::{self, FOREVER, wq_wait_options};
 use crate::queue::wq_queue;
@@ -72,11 +72,13 @@ impl wq_wait {
 
     /// (Made where it is to be: it is large, and a copy of it costs.)
     #[inline]
-    pub(crate) fn begin<'w>(
+    pub(crate) fn begin<'u, 'w>(
         &mut self,
-        waiting: impl FnOnce() -> Waiting<'w>,
+        users: impl Iterator<Item = &'u Users>,
         of_set: Option<&'static Cell<bool>>,
-    ) -> &mut Waiting<'static> {
+        waiting: impl FnOnce() -> Waiting<'w>,
+    ) -> Result<&mut Waiting<'static>> {
+        use_handles(self.id(), users)?;
         let place = self.active.as_mut_ptr();
         // SAFETY: what it borrows are handles, which are not freed while they count it as their user, and options, which the
         // header wants there until its end.
@@ -85,12 +87,7 @@ impl wq_wait {
         unsafe { (&raw mut (*place).of_set).write(of_set) };
         (self.state, self.thread) = (UNDER_WAY, thread());
         // SAFETY: both fields were written.
-        &mut unsafe { self.active.assume_init_mut() }.waiting
-    }
-
-    /// A handle is not to be freed until it ends.
-    pub(crate) fn uses(&self, users: &Users) {
-        use_handle(self.id(), users);
+        Ok(&mut unsafe { self.active.assume_init_mut() }.waiting)
     }
 
     fn id(&self) -> usize {
@@ -164,9 +161,8 @@ fn on_one(
     status(|| {
         let (wait, queue) = (wq_wait::empty(out)?, given(queue, "queue")?);
         let (options, interrupter) = options::wait(&options, nanoseconds)?;
-        prepare(wait.begin(|| queue.queue.begin_wait(&options), None));
-        wait.uses(&queue.users);
-        interrupter.inspect(|handle| wait.uses(&handle.users));
+        let users = std::iter::once(&queue.users).chain(interrupter.map(|handle| &handle.users));
+        prepare(wait.begin(users, None, || queue.queue.begin_wait(&options))?);
         Ok(0)
     })
 }
@@ -283,7 +279,8 @@ pub extern "C" fn wq_queue_wait_woken(
 ) -> c_int {
     status(|| {
         let queue = given(queue, "queue")?;
-        let (options, _) = options::wait(&options, nanoseconds)?;
+        let (options, interrupter) = options::wait(&options, nanoseconds)?;
+        let _used = (queue.users.enter(), interrupter.map(|handle| handle.users.enter()));
         let left: Duration = queue.queue.wait_woken(&options)?;
         Ok(set(out, u64::try_from(left.as_nanos()).unwrap_or(FOREVER)))
     })
@@ -309,12 +306,10 @@ pub extern "C" fn wq_begin_wait_many(
         let on = |source: &wq_source| -> Result<(_, WaitOptions)> {
             Ok((&queue(source)?.queue, options::entry(source.flags, source.class_mask, source.key)?))
         };
-        let sources_of = sources.iter().map(on).collect::<Result<Vec<_>>>()?;
-        let waiting = Waiting::on_many(&sources_of, &options)?;
-        wait.begin(|| waiting, None);
-        sources.iter().filter_map(|source| queue(source).ok()).for_each(|queue| wait.uses(&queue.users));
-        interrupter.inspect(|handle| wait.uses(&handle.users));
-        Ok(0)
+        let on_all = sources.iter().map(on).collect::<Result<Vec<_>>>()?;
+        let waiting = Waiting::on_many(&on_all, &options)?;
+        let users = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
+        wait.begin(users.chain(interrupter.map(|handle| &handle.users)), None, || waiting).map(|_| 0)
     })
 }
 
@@ -331,12 +326,24 @@ pub unsafe extern "C-unwind" fn wq_wait_many(
     nanoseconds: u64,
     out: Out<u32>,
 ) -> c_int {
+    if out.is_none() {
+        return self::status(|| given(out, "out").map(|_| 0));
+    }
+    // First of all, as in every wait. What is not given is refused below.
+    let listed = if sources.is_null() { 0 } else { count };
+    for at in 0..listed {
+        // SAFETY: an array of that length.
+        let source = unsafe { &*sources.add(at as usize) };
+        let Some(evaluate) = source.condition.filter(|_| !source.queue.is_null()) else {
+            break;
+        };
+        // SAFETY: the caller's contract.
+        if unsafe { evaluate(source.context) } != 0 {
+            return set(out, at);
+        }
+    }
     let mut place = MaybeUninit::uninit();
-    let mut status = if out.is_none() {
-        self::status(|| given(out.as_ref(), "out").map(|_| 0))
-    } else {
-        wq_begin_wait_many(sources, count, options, nanoseconds, Some(&mut place))
-    };
+    let mut status = wq_begin_wait_many(sources, count, options, nanoseconds, Some(&mut place));
     if status != 0 {
         return status;
     }
