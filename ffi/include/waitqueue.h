@@ -49,7 +49,8 @@
  * longjmp out of a condition.
  *
  * Signals. Waits go on when a handler has run, but those that are called interruptible or killable, which then
- * return -EINTR. From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
+ * return -EINTR. (Unlike in the kernel, a handler that runs just before the sleep does not end it: where that matters, let it
+ * call wq_interrupter_interrupt.) From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
  * wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that has interrupted one of the same thread
  * returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing has to be
  * cleaned up.
