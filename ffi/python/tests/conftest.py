@@ -22,6 +22,8 @@ if "WAITQUEUE_LIBRARY" not in os.environ:
 
 import waitqueue  # noqa: E402  (after it is known where the library is)
 
+# The other programs use the same package, whether it is installed or not.
+os.environ["PYTHONPATH"] = str(Path(waitqueue.__file__).resolve().parents[1])
 _numbers = itertools.count()
 
 
@@ -75,7 +77,7 @@ def start():
             prelude += "region = Region.open_or_create(sys.argv[1])\n" if arguments else ""
             command = [sys.executable, "-u", "-c", prelude + code]
         process = subprocess.Popen(
-            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=()
+            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         started.append(process)
         return process

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from pathlib import Path
 
 import pytest
 import waitqueue
@@ -158,7 +158,7 @@ def test_heads_and_locks_in_an_object(region):
 
 
 def test_a_snapshot(region, name):
-    queue, event = region.queue("q"), __import__("threading").Event()
+    queue, event = region.queue("q"), threading.Event()
     region.u32("n")
     join = in_thread(lambda: queue.wait(event.is_set, exclusive=True, key=4, label="me"))
     until_asleep(region, "q")
@@ -193,8 +193,7 @@ def test_errors_say_what_to_do(name):
 
 def load(**environment):
     code = "import waitqueue; print(waitqueue._native.lib._name)"
-    here = str(Path(waitqueue.__file__).resolve().parents[1])
-    whole = {**os.environ, "PYTHONPATH": here, **environment}
+    whole = {**os.environ, **environment}
     return subprocess.run([sys.executable, "-c", code], env=whole, capture_output=True, text=True, cwd=tempfile.gettempdir())
 
 
