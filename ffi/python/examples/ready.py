@@ -1,7 +1,7 @@
-"""Waits until another program says that it is ready, or says so: the sister of waiter.rs and waker.rs, which it talks to.
+"""Waits until another program says that it is ready, or says so: the sister of waiter.rs and waker.rs.
 
-    python ready.py wait /demo      and in another terminal      cargo run --example waker -- /demo
-    cargo run --example waiter -- /demo      and in another      python ready.py wake /demo
+python ready.py wait /demo      and in another terminal      cargo run --example waker -- /demo
+cargo run --example waiter -- /demo      and in another      python ready.py wake /demo
 """
 
 import sys

@@ -76,9 +76,7 @@ def start():
             prelude = "import os, signal, sys, threading, time, waitqueue\nfrom waitqueue import Region\n"
             prelude += "region = Region.open_or_create(sys.argv[1])\n" if arguments else ""
             command = [sys.executable, "-u", "-c", prelude + code]
-        process = subprocess.Popen(
-            [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
 

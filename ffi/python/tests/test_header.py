@@ -46,7 +46,9 @@ def test_structs_are_laid_out_the_same(tmp_path):
         expected.append(f"{name} {ctypes.sizeof(struct)}")
         for field, _ in struct._fields_:
             at = getattr(struct, field)
-            lines.append(f'printf("{name}.{field} %zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));')
+            lines.append(
+                f'printf("{name}.{field} %zu %zu\\n", offsetof({name}, {field}), sizeof((({name} *)0)->{field}));'
+            )
             expected.append(f"{name}.{field} {at.offset} {at.size}")
     source, program = tmp_path / "sizes.c", tmp_path / "sizes"
     source.write_text("#include <stdio.h>\n#include <waitqueue.h>\nint main(void)\n{\n" + "\n".join(lines) + "\n}\n")

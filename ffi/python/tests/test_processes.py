@@ -165,7 +165,5 @@ def test_rust_is_killed_asleep(region, name, start, rust):
 
 def test_the_poll_example_comes_to_its_end():
     example = ROOT / "ffi" / "python" / "examples" / "poll_to_wait.py"
-    ended = subprocess.run(
-        [sys.executable, example, "20"], capture_output=True, text=True, timeout=60, check=True
-    )
+    ended = subprocess.run([sys.executable, example, "20"], capture_output=True, text=True, timeout=60, check=True)
     assert "waiting" in ended.stdout

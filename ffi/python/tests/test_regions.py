@@ -194,7 +194,9 @@ def test_errors_say_what_to_do(name):
 def load(**environment):
     code = "import waitqueue; print(waitqueue._native.lib._name)"
     whole = {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-c", code], env=whole, capture_output=True, text=True, cwd=tempfile.gettempdir())
+    return subprocess.run(
+        [sys.executable, "-c", code], env=whole, capture_output=True, text=True, cwd=tempfile.gettempdir()
+    )
 
 
 def test_a_library_that_is_not_there(tmp_path):

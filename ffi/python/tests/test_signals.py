@@ -13,7 +13,7 @@ WAITS = {
     "exclusive": "queue.wait(lambda: False, exclusive=True, timeout=60)",
     "many": "waitqueue.wait_many([(queue, lambda: False), (region.queue('two'), lambda: False)])",
     "set": "members = region.set(); members.add(queue, lambda: False); members.wait(60)",
-    "lock": "held = region.lock('lock'); threading.Thread(target=hold, daemon=True).start(); ready.wait(); held.acquire()",
+    "lock": "lock = region.lock('l'); threading.Thread(target=hold, daemon=True).start(); ready.wait(); lock.acquire()",
 }
 
 
@@ -21,7 +21,7 @@ WAITS = {
 def test_ctrl_c_ends_a_wait(region, name, start, kind):
     other = start(
         "queue, ready = region.queue('q'), threading.Event()\n"
-        "def hold():\n    other = region.lock('lock'); other.acquire(); ready.set(); time.sleep(60)\n"
+        "def hold():\n    other = region.lock('l'); other.acquire(); ready.set(); time.sleep(60)\n"
         f"try:\n    print('go', flush=True)\n    {WAITS[kind]}\nexcept KeyboardInterrupt:\n"
         "    assert not queue.has_sleepers or 'members' in globals()\n    print('interrupted')",
         name,
@@ -78,7 +78,8 @@ def test_a_signal_that_does_not_end_the_sleep_is_handled_within_a_second(name, s
 
 def test_a_handler_that_returns_lets_the_wait_go_on(region, name, start):
     other = start(
-        "n, seen = region.u32('n'), []\nsignal.signal(signal.SIGUSR1, lambda *_: (seen.append(1), print('seen', flush=True)))\n"
+        "n, seen = region.u32('n'), []\ndef handler(*_):\n    seen.append(1)\n    print('seen')\n"
+        "signal.signal(signal.SIGUSR1, handler)\n"
         "print(region.queue('q').wait(lambda: n.value, 60), len(seen))",
         name,
     )

@@ -21,7 +21,8 @@ import warnings
 from ctypes import byref, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Type, TypeVar, Union
+from collections.abc import Iterable
+from typing import Any, Callable, NamedTuple, Optional, TypeVar, Union
 
 from . import _native as native
 from ._native import lib
@@ -103,7 +104,7 @@ class Invalid(WaitqueueError, ValueError):
     """An argument that cannot be."""
 
 
-_ERRORS: "Dict[int, Type[WaitqueueError]]" = {
+_ERRORS: "dict[int, type[WaitqueueError]]" = {
     errno.ETIMEDOUT: TimedOut, errno.EINTR: Interrupted, errno.ESHUTDOWN: Closed, errno.ETIME: LockStuck,
     errno.ECHILD: Forked, errno.ESTALE: Evicted, errno.EUCLEAN: Damaged, errno.ENOBUFS: Full,
     errno.EPROTO: WrongVersion, errno.EBUSY: Busy, errno.ENOENT: NotFound, errno.EEXIST: AlreadyExists,
@@ -125,11 +126,14 @@ class _Handle:
     def __init__(self, pointer: int, free: Callable[[int], int]) -> None:
         self._pointer, self._free, self._process = pointer, free, os.getpid()
 
-    @property
-    def pointer(self) -> int:
+    def check(self) -> None:
         # The library itself refuses only what has something to do.
         if self._process != os.getpid():
             raise _error(errno.ECHILD, "this handle is from before fork: open the region again in the child")
+
+    @property
+    def pointer(self) -> int:
+        self.check()
         return self._pointer
 
     def __reduce__(self) -> Any:
@@ -142,7 +146,7 @@ class _Handle:
 
 
 def _check(function: Callable[..., int], *arguments: Any) -> int:
-    """Calls the library, with pointers for handles, which live until it returns. Raises what it returns as an error."""
+    """Calls the library, with pointers for handles, which live until it returns. Raises an error that it returns."""
     status = function(*[value.pointer if isinstance(value, _Handle) else value for value in arguments])
     if status < 0:
         raise _error(-status)
@@ -179,10 +183,18 @@ def _mask(mask: Optional[int], default: int) -> int:
 # ---- Waiting --------------------------------------------------------------------------------------------------------
 
 # How long a signal's handler may have to wait for the main thread, in seconds. A signal that comes after the
-# interpreter has looked for signals, and before the kernel puts the thread to sleep, does not end the sleep. So the main
-# thread looks around: by the region's tick, over which it keeps its place in the queue, or else by waits of this length.
+# interpreter has looked for signals, and before the kernel puts the thread to sleep, does not end the sleep. So the
+# main thread looks around: by the region's tick, over which it keeps its place in the queue, or else by waits of this
+# length.
 _LOOK = 1.0
 _TICK = 0.8  # which is spread over a quarter
+
+
+class _Wait(native.wq_wait):
+    """The place of a wait, which ends with it: also if a signal's handler raises just where it was to be ended."""
+
+    def __del__(self, cancel: Callable[..., int] = lib.wq_wait_cancel) -> None:
+        cancel(self)
 
 
 class _Waiting:
@@ -219,16 +231,21 @@ class _Waiting:
             spin=_nanoseconds(spin or 0),
         )
 
-    def run(self, begin: Callable[[int, native.wq_wait], Any], evaluate: Callable[[int], T]) -> Tuple[int, T]:
+    def run(
+        self,
+        begin: Callable[[int, native.wq_wait], Any],
+        evaluate: Callable[[int], T],
+        step: Callable[..., Any] = lib.wq_wait_next,
+    ) -> tuple[int, T]:
         """Which condition was true, and what it returned. `begin` begins a wait of so many nanoseconds."""
         deadline = None if self.time == native.FOREVER else time.monotonic_ns() + self.time
         left, at = self.time, c_uint32()
         while True:
-            wait = native.wq_wait()
+            wait = _Wait()
             try:
                 status = begin(min(left, self.turn), wait)
                 while status == 0:
-                    status = lib.wq_wait_next(wait, byref(at))
+                    status = step(wait, byref(at))
                     if status == 0:
                         value = evaluate(at.value)
                         if value:
@@ -241,7 +258,7 @@ class _Waiting:
                 left = deadline - time.monotonic_ns()
             if isinstance(error, TimedOut) and left > 0:
                 continue
-            # A signal whose handler did not raise, as in PEP 475. (If an interrupt came too, it has been taken with it.)
+            # A signal whose handler did not raise, as in PEP 475. (An interrupt that came too was taken with it.)
             interrupted = self.interrupter is not None and self.interrupter._take()
             if isinstance(error, Interrupted) and not (interrupted or self.interruptible):
                 left = max(left, 1)
@@ -302,7 +319,7 @@ class Queue:
         def begin(left: int, wait: native.wq_wait) -> Any:
             return lib.wq_queue_begin_wait(pointer, waiting.options, left, wait)
 
-        return waiting.run(begin, lambda _: condition())[1]
+        return waiting.run(begin, lambda _: condition(), lambda wait, _: lib.wq_wait_sleep(wait))[1]
 
     def wake(self, n: int = 1, *, key: Optional[int] = None, class_mask: Optional[int] = None) -> Woken:
         """Wakes all non-exclusive waiters, and up to `n` exclusive ones, whose masks meet these."""
@@ -346,14 +363,14 @@ class Source(NamedTuple):
 
 
 def wait_many(
-    sources: "Iterable[Union[Source, Tuple[Queue, Condition[Any]]]]",
+    sources: "Iterable[Union[Source, tuple[Queue, Condition[Any]]]]",
     timeout: Optional[float] = None,
     *,
     interruptible: bool = False,
     interrupter: "Optional[Interrupter]" = None,
     label: Optional[str] = None,
     spin: Optional[float] = None,
-) -> Tuple[int, Any]:
+) -> tuple[int, Any]:
     """Sleeps until one of the conditions is true: the place of the first that is, and what it returned.
 
     The sources are of one region; each wake is consumed by one waiter. Otherwise as `Queue.wait`.
@@ -380,7 +397,7 @@ class Set:
     def __init__(self, region: "Region", handle: _Handle) -> None:
         self._region = region
         self._own: Optional[_Handle] = handle
-        self._members: Dict[int, Tuple[Queue, Condition[Any]]] = {}
+        self._members: dict[int, tuple[Queue, Condition[Any]]] = {}
 
     @property
     def _handle(self) -> _Handle:
@@ -428,7 +445,7 @@ class Set:
         interruptible: bool = False,
         interrupter: "Optional[Interrupter]" = None,
         spin: Optional[float] = None,
-    ) -> Tuple[int, Any]:
+    ) -> tuple[int, Any]:
         """Sleeps until a member's condition is true: its number, and what it returned. As `Queue.wait`."""
         waiting = _Waiting(self._region, timeout, interruptible, interrupter, None, spin)
         pointer = self._handle.pointer
@@ -452,7 +469,7 @@ class Set:
         """Leaves all queues."""
         if self._own is not None:
             handle = self._own
-            handle.pointer
+            handle.check()
             status = handle._free(handle._pointer)
             if status < 0:
                 raise _error(-status)
@@ -541,12 +558,12 @@ class Number:
     @property
     def value(self) -> int:
         """What it is."""
-        self._handle.pointer
+        self._handle.check()
         return self._cell.value
 
     @value.setter
     def value(self, value: int) -> None:
-        self._handle.pointer
+        self._handle.check()
         if not 0 <= value < 2 ** (8 * ctypes.sizeof(self._cell)):
             raise _error(errno.EINVAL, f"{value} does not fit")
         self._cell.value = value
@@ -584,7 +601,7 @@ def _region_options(
         objects=objects,
         memory=memory,
         tick=_nanoseconds(tick or 0),
-        patience=_nanoseconds(patience),
+        patience=_nanoseconds(patience) or 1,
         spin=_nanoseconds(spin or 0),
         owners=(c_uint32 * len(all_owners))(*all_owners),
         owner_count=len(all_owners),
@@ -603,7 +620,7 @@ class Region:
     Default capacities suffice for 256 processes, 1,024 threads, 256 objects and 128 KiB.
     """
 
-    def __init__(self, name: str, attach: Callable[..., int], what: Any, options: Dict[str, Any]) -> None:
+    def __init__(self, name: str, attach: Callable[..., int], what: Any, options: dict[str, Any]) -> None:
         given = _region_options(**options)
         self.name = name
         self._own: Optional[_Handle] = _make(lib.wq_region_free, attach, what, byref(given))
@@ -784,7 +801,7 @@ class QueueInfo:
     recoveries: int
     rescues: int
     is_closed: bool
-    waiters: List[WaiterInfo]
+    waiters: list[WaiterInfo]
 
 
 @dataclass(frozen=True)
@@ -803,11 +820,11 @@ class Snapshot:
     name: str
     size: int
     deaths: int
-    entries: Tuple[int, int]
-    threads: Tuple[int, int]
-    participants: List[ParticipantInfo]
-    queues: List[QueueInfo]
-    objects: List[ObjectInfo]
+    entries: tuple[int, int]
+    threads: tuple[int, int]
+    participants: list[ParticipantInfo]
+    queues: list[QueueInfo]
+    objects: list[ObjectInfo]
     text: str
 
     def __str__(self) -> str:

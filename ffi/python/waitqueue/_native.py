@@ -2,9 +2,10 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from ctypes import POINTER, Structure, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 INTERFACE = 1
 FOREVER = 2**64 - 1
@@ -22,7 +23,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _fields(text: str) -> "list[Any]":
+def _fields(text: str) -> list[Any]:
     """Declarations such as "u32 flags mode, u64 tick"."""
     words = [declaration.split() for declaration in text.split(",")]
     return [(name, _TYPES[kind]) for kind, *names in words for name in names]
@@ -90,7 +91,7 @@ _wait, _wait_options, _region_options = POINTER(wq_wait), POINTER(wq_wait_option
 _call = [c_void_p, c_void_p]  # a condition, always NULL, and its context: conditions are evaluated between calls
 
 # Every function of the header: what it returns, then its arguments.
-FUNCTIONS: "dict[str, tuple[Any, ...]]" = {
+FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "wq_check_interface": (c_int, c_uint32, c_size_t, c_size_t, c_size_t),
     "wq_version": (c_char_p,),
     "wq_strerror": (c_char_p, c_int),
@@ -169,7 +170,7 @@ Install the C library, or build it in a checkout of waitqueue, and say where it 
 """
 
 
-def _candidates() -> "Iterator[str]":
+def _candidates() -> Iterator[str]:
     """Where the library may be, the likeliest first."""
     named = os.environ.get("WAITQUEUE_LIBRARY")
     if named:
