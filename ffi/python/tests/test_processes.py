@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -167,3 +168,36 @@ def test_the_poll_example_comes_to_its_end():
     example = ROOT / "ffi" / "python" / "examples" / "poll_to_wait.py"
     ended = subprocess.run([sys.executable, example, "20"], capture_output=True, text=True, timeout=60, check=True)
     assert "waiting" in ended.stdout
+
+
+def test_workers_that_are_killed_lose_no_item(region, name, start):
+    """Items are taken under a lock, by workers who are killed at any moment and replaced: all are, and nobody hangs."""
+    worker = (
+        "items, made, lock = region.object('items', 'u8', 4096, 1), region.u32('made'), region.lock('lock')\n"
+        "queue, done = region.queue('q'), region.queue('done')\n"
+        "def take():\n"
+        "    with lock:\n"
+        "        if lock.owner_died: lock.repaired()\n"
+        "        left = [at for at in range(made.value) if not items[at]][:1]\n"
+        "        for at in left: items[at] = 1\n"
+        "    return [True] if left else False\n"
+        "while True:\n    queue.wait(take, exclusive=True)\n    done.wake()"
+    )
+    items, made = region.object("items", "u8", 4096, 1), region.u32("made")
+    queue, done = region.queue("q"), region.queue("done")
+    random.seed(seed := random.randrange(2**32))
+    workers, count = [start(worker, name) for _ in range(3)], 0
+    until_asleep(region, "q", 3)
+    for _ in range(8):
+        for _ in range(20):
+            count += 1
+            made.value = count
+            queue.wake()
+            time.sleep(random.random() * 0.004)
+        victim = random.randrange(3)
+        workers[victim].kill()
+        workers[victim].wait()
+        workers[victim] = start(worker, name)
+        assert done.wait(lambda so_far=count: sum(items) == so_far, 30), f"seed {seed}"
+    region.check()
+    assert sum(queue.rescues for queue in region.snapshot().queues) == 0, f"seed {seed}"
