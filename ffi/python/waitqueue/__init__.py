@@ -190,13 +190,6 @@ _LOOK = 1.0
 _TICK = 0.8  # which is spread over a quarter
 
 
-class _Wait(native.wq_wait):
-    """The place of a wait, which ends with it: also if a signal's handler raises just where it was to be ended."""
-
-    def __del__(self, cancel: Callable[..., int] = lib.wq_wait_cancel) -> None:
-        cancel(self)
-
-
 class _Waiting:
     """How to wait, and the one loop that does."""
 
@@ -241,7 +234,7 @@ class _Waiting:
         deadline = None if self.time == native.FOREVER else time.monotonic_ns() + self.time
         left, at = self.time, c_uint32()
         while True:
-            wait = _Wait()
+            wait = native.wq_wait()
             try:
                 status = begin(min(left, self.turn), wait)
                 while status == 0:
