@@ -323,7 +323,8 @@ impl Enrolled {
         self.leave_all(fired);
     }
 
-    fn leave_all(&mut self, fired: Option<usize>) {
+    /// The same where it stands; it has left then.
+    pub(crate) fn leave_all(&mut self, fired: Option<usize>) {
         let ours = self.is_ours();
         let mut left = true;
         for place in self.places.iter() {

@@ -13,7 +13,7 @@ use crate::options::WaitOptions;
 use crate::pace::Pace;
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
-use crate::sleep::{AroundSleep, Commands, JustSleep, Manner};
+use crate::sleep::{AroundSleep, Commands, JustSleep};
 use crate::wait::{self, Ended};
 use crate::waiting::Waiting;
 
@@ -240,11 +240,8 @@ impl Queue {
     }
 
     /// Begins a wait whose condition, which was false just now, the caller evaluates: see [`Waiting`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wait_event_with`], but for those of the sleep.
-    pub fn begin_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+    #[inline]
+    pub fn begin_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Waiting<'a> {
         Waiting::on_one(self, options)
     }
 
@@ -285,7 +282,8 @@ impl Queue {
             let closed = self.is_closed().then_some(0);
             return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
         }
-        let manner = Manner { pace, ..options.manner(&self.region)? };
+        options.check(&self.region)?;
+        let manner = options.manner_with(&self.region, pace);
         let thread = self.region.enter()?;
         let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))

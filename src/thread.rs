@@ -179,7 +179,7 @@ impl Thread {
     /// The thread ends, and something of it was forgotten, or is dropped only later: makes its waits those of nobody, to be
     /// taken off with the [`Lingering`]. What else it has is to be given back after that.
     pub(crate) fn end(&self) {
-        if self.locker.is_forked() || self.has_ended.replace(true) {
+        if self.locker.is_forked() || mutant("waits of the ended stay") || self.has_ended.replace(true) {
             return;
         }
         let entries = &self.space().entries()[..self.space().entries_used()];

@@ -39,6 +39,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("recovery skips an entry", lock_holder_dies),
     ("generation not bumped", record_reused),
     ("marks off", thread_dies),
+    ("waits of the ended stay", thread_forgets),
 ];
 
 /// Not noticed here, and why.
@@ -70,9 +71,15 @@ const EXEMPT: &[(&str, &str)] = &[
 
 #[test]
 fn role() {
-    // Whoever is killed for hanging takes its children along.
-    // SAFETY: a number for this process alone.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // Whoever is killed for hanging takes its children along: by a thread of theirs that does not end in a scenario.
+    let (ready, is_ready) = channel();
+    std::thread::spawn(move || {
+        // SAFETY: a number for this thread's process alone.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        ready.send(()).unwrap();
+        std::thread::sleep(common::LIMIT);
+    });
+    is_ready.recv().unwrap();
     common::play(&[
         ("scenario", scenario),
         ("sleeper", sleeper),
@@ -157,6 +164,26 @@ fn woken_while_evaluating() {
     world.a.wake_up().unwrap();
     go_on.send(()).unwrap();
     waiter.join().unwrap();
+}
+
+/// A thread ends with a wake that has chosen it, as one may in C: the next waiter gets it.
+fn thread_forgets() {
+    let (_name, world, flag) = stage();
+    let a = world.a.clone();
+    let forgetful = std::thread::spawn(move || {
+        let mut waiting = a.begin_wait(&WaitOptions::new().exclusive());
+        while !waiting.was_chosen() {
+            waiting.next_condition().unwrap();
+        }
+        std::mem::forget(waiting);
+    });
+    until_asleep(&world.region, "a", 1);
+    let next = waiter(&world, &flag);
+    until_asleep(&world.region, "a", 2);
+    flag.store(1, Release);
+    world.a.wake_up().unwrap();
+    forgetful.join().unwrap();
+    next.join().unwrap();
 }
 
 /// Chosen by one queue, satisfied by another: the first one's wake goes to the next.

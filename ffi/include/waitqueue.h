@@ -287,7 +287,7 @@ int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lo
 int wq_region_object(const wq_region *region, const char *name, const char *tag, size_t size, size_t alignment,
 		     void **out);
 
-/* A single number: what Rust programs call object::<AtomicU32> and object::<AtomicU64>. */
+/* A single number: what Rust programs call `object::<AtomicU32>` and `object::<AtomicU64>`. */
 int wq_region_object_u32(const wq_region *region, const char *name, wq_u32 **out);
 int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out);
 
@@ -443,16 +443,17 @@ static inline int wq_status_of_(int64_t left)
  *     }
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
- * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
- * an empty wait if they fail. options may be NULL. -ESHUTDOWN, -EBUSY, -EINVAL.
+ * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. options may
+ * be NULL. -EINVAL, which leaves an empty wait; all other errors are those of wq_wait_sleep.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 
 /*
  * Says that the condition was false: sleeps until woken, unless something has happened since the evaluation began; then
- * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN; the condition was evaluated after it was
- * known, and the queue has been left.
+ * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated after it
+ * was known, and the queue has been left. -EINVAL: the wait has ended or not begun, is another thread's, or has an
+ * interrupter of another region.
  */
 int wq_wait_sleep(wq_wait *wait);
 

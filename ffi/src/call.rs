@@ -3,7 +3,7 @@
 //! What a C program may pass as NULL arrives as an `Option`; strings, options and results are types of their own. So the
 //! functions above this have nothing to cast.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,15 +40,18 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
     static INSIDE: RefCell<Inside> = const { RefCell::new(Inside(Vec::new())) };
-    static THREAD: u64 = {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        NEXT.fetch_add(1, Relaxed)
-    };
+    static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The number of the calling thread, which no other gets; 0 at its end.
+/// The number of the calling thread, which no other gets.
 pub(crate) fn thread() -> u64 {
-    THREAD.try_with(|number| *number).unwrap_or(0)
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    THREAD.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Relaxed));
+        }
+        number.get()
+    })
 }
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
@@ -219,7 +222,14 @@ pub(crate) fn use_handle(wait: usize, users: &Users) {
 /// A wait has ended.
 pub(crate) fn leave_handles(wait: usize) {
     let _ = INSIDE.try_with(|inside| {
-        inside.borrow_mut().0.retain(|(other, users)| {
+        let all = &mut inside.borrow_mut().0;
+        if let [(other, users)] = all[..]
+            && other == wait
+        {
+            leave(users);
+            all.clear();
+        }
+        all.retain(|(other, users)| {
             if *other == wait {
                 leave(*users);
             }

@@ -30,8 +30,11 @@ use std::ffi::{c_char, c_int};
 
 use call::{Failure, status};
 
-/// `WQ_INTERFACE` in the header.
-const INTERFACE: u32 = 1;
+/// `WQ_INTERFACE` of the header, as the build script has read it.
+const INTERFACE: u32 = match u32::from_str_radix(env!("WQ_INTERFACE"), 10) {
+    Ok(number) => number,
+    Err(_) => panic!("a decimal number"),
+};
 
 /// The library's version.
 #[unsafe(no_mangle)]
