@@ -115,7 +115,7 @@ typedef struct wq_queue_head {
 } wq_queue_head;
 
 typedef struct wq_robust_lock {
-	WQ_ALIGNAS_(8) wq_u64 opaque[2];
+	WQ_ALIGNAS_(16) wq_u64 opaque[2];
 } wq_robust_lock;
 
 #define WQ_QUEUE_HEAD_INIT { { 0 } }
@@ -276,7 +276,7 @@ int wq_region_is_alive(const wq_region *region, uint64_t participant);
 /* The queue of that name, created open and empty at first use. -EEXIST: the name is in use for something else. */
 int wq_region_queue(const wq_region *region, const char *name, wq_queue **out);
 
-/* The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not in this region. */
+/* The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not, or is misaligned. */
 int wq_region_queue_at(const wq_region *region, const wq_queue_head *head, wq_queue **out);
 int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lock **out);
 
