@@ -158,7 +158,11 @@ impl<'a> Waiting<'a> {
 
     /// Enrols now, without spinning first. What changes from here on is seen by the evaluation that is to follow, or keeps the
     /// sleep after it from happening.
-    pub fn enrol(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::LockStuck`]; as [`Waiting::check`]. (That a queue is closed is said after the evaluation.)
+    pub fn enrol(&mut self) -> Result<()> {
         if let Stage::Spinning(_, thread) = &self.stage {
             let thread = thread.clone();
             if let Err(error) = self.enrol_by(&thread, Duration::ZERO) {
@@ -169,6 +173,20 @@ impl<'a> Waiting<'a> {
                 *asked = true;
             }
         }
+        self.check()
+    }
+
+    /// Whether it could begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignObject`] if an interrupter is of another region; [`Error::Full`] if no thread is free;
+    /// [`Error::Forked`]; [`Error::Evicted`]; [`Error::Reentered`].
+    pub fn check(&self) -> Result<()> {
+        match &self.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Which condition to evaluate now: the place of a queue, or the [number](crate::Member::number) of a set's member. Says
@@ -177,8 +195,7 @@ impl<'a> Waiting<'a> {
     /// # Errors
     ///
     /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::Closed`], [`Error::PriorityTaken`], each of which was known
-    /// before the last evaluations; [`Error::Full`], [`Error::LockStuck`], [`Error::Forked`], [`Error::Evicted`],
-    /// [`Error::Reentered`], [`Error::ForeignObject`]. After an error the wait is over.
+    /// before the last evaluations; as [`Waiting::enrol`]. After an error the wait is over.
     pub fn next_condition(&mut self) -> Result<usize> {
         loop {
             if let Some(at) = self.on.next() {

@@ -460,8 +460,9 @@ static inline int wq_status_of_(int64_t left)
  *     }
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
- * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. options may
- * be NULL. -EINVAL, which leaves an empty wait; all other errors are those of wq_wait_sleep.
+ * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
+ * an empty wait if they fail. options may be NULL. -EINVAL. Of a queue that is closed, or of which another has the priority, they
+ * do not: the condition may be true, and beats it. wq_wait_sleep says so after it was evaluated.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
@@ -469,8 +470,7 @@ int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, u
 /*
  * Says that the condition was false: sleeps until woken, unless something has happened since the evaluation began; then
  * evaluate again. A negative result ends the wait: -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY; the condition was evaluated after it
- * was known, and the queue has been left. -EINVAL: the wait has ended or not begun, is another thread's, or has an
- * interrupter of another region.
+ * was known, and the queue has been left. -EINVAL: the wait has ended, or is another thread's.
  */
 int wq_wait_sleep(wq_wait *wait);
 

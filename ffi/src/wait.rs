@@ -77,7 +77,8 @@ impl wq_wait {
         users: impl Iterator<Item = &'u Users>,
         of_set: Option<&'static Cell<bool>>,
         waiting: impl FnOnce() -> Waiting<'w>,
-    ) -> Result<&mut Waiting<'static>> {
+        prepare: fn(&mut Waiting) -> waitqueue::Result<()>,
+    ) -> Result<c_int> {
         use_handles(self.id(), users)?;
         let place = self.active.as_mut_ptr();
         // SAFETY: what it borrows are handles, which are not freed while they count it as their user, and options, which the
@@ -87,7 +88,11 @@ impl wq_wait {
         unsafe { (&raw mut (*place).of_set).write(of_set) };
         (self.state, self.thread) = (UNDER_WAY, thread());
         // SAFETY: both fields were written.
-        Ok(&mut unsafe { self.active.assume_init_mut() }.waiting)
+        let begun = prepare(&mut unsafe { self.active.assume_init_mut() }.waiting);
+        if begun.is_err() {
+            self.end();
+        }
+        Ok(begun.map(|()| 0)?)
     }
 
     fn id(&self) -> usize {
@@ -137,7 +142,7 @@ pub extern "C" fn wq_queue_begin_wait(
     nanoseconds: u64,
     out: Out<wq_wait>,
 ) -> c_int {
-    on_one(queue, options, nanoseconds, out, |_| ())
+    on_one(queue, options, nanoseconds, out, |waiting| waiting.check())
 }
 
 /// Begins a wait, enrolled.
@@ -156,14 +161,13 @@ fn on_one(
     options: Options<wq_wait_options>,
     nanoseconds: u64,
     out: Out<wq_wait>,
-    prepare: fn(&mut Waiting),
+    prepare: fn(&mut Waiting) -> waitqueue::Result<()>,
 ) -> c_int {
     status(|| {
         let (wait, queue) = (wq_wait::empty(out)?, given(queue, "queue")?);
         let (options, interrupter) = options::wait(&options, nanoseconds)?;
         let users = std::iter::once(&queue.users).chain(interrupter.map(|handle| &handle.users));
-        prepare(wait.begin(users, None, || queue.queue.begin_wait(&options))?);
-        Ok(0)
+        wait.begin(users, None, || queue.queue.begin_wait(&options), prepare)
     })
 }
 
@@ -309,7 +313,7 @@ pub extern "C" fn wq_begin_wait_many(
         let on_all = sources.iter().map(on).collect::<Result<Vec<_>>>()?;
         let waiting = Waiting::on_many(&on_all, &options)?;
         let users = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
-        wait.begin(users.chain(interrupter.map(|handle| &handle.users)), None, || waiting).map(|_| 0)
+        wait.begin(users.chain(interrupter.map(|handle| &handle.users)), None, || waiting, |waiting| waiting.check())
     })
 }
 
