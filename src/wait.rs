@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, WIDE};
 use crate::pace::{self, Pace, Spin};
-use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Slept, sleep};
+use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 use crate::thread::Thread;
@@ -240,12 +240,14 @@ impl Turn {
             return Ok(Some(give_up(manner, reason)));
         }
         manner.look_after_bell(self.before);
-        if !enrolled.word().commit() {
+        // (A sleep on two words is restarted after signals.)
+        let crowd = enrolled.crowd().filter(|_| matches!(manner.signals, Signals::None));
+        if !enrolled.word().commit(crowd.is_some()) {
             return Ok(None);
         }
         crash_point!("wait: committed, awake");
         around.before();
-        self.slept = sleep(enrolled, manner);
+        self.slept = sleep(enrolled, manner, crowd);
         crash_point!("wait: woken");
         around.after()?;
         Ok(None)
@@ -280,8 +282,8 @@ pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<
     }
     let _listening = Listening::new(manner.handle, enrolled);
     let mut interrupted = false;
-    if reason_to_stop(enrolled, manner, true, false).is_none() && enrolled.word().commit() {
-        interrupted = sleep(enrolled, manner).interrupted;
+    if reason_to_stop(enrolled, manner, true, false).is_none() && enrolled.word().commit(false) {
+        interrupted = sleep(enrolled, manner, None).interrupted;
         // Awake, so not to be claimed; a claim, and what `prepare` would clear, stays.
         enrolled.word().wake();
     }
@@ -334,7 +336,7 @@ pub(crate) fn wait_woken(
             continue;
         }
         around.before();
-        slept = sleep(&enrolled, manner);
+        slept = sleep(&enrolled, manner, None);
         around.after()?;
     }
 }
