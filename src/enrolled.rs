@@ -81,16 +81,9 @@ impl Enrolled {
     ) -> Result<Result<Enrolled, Refusal>> {
         let lead = thread.take_entry()?;
         begin(thread, lead, label, asleep);
-        let outcome = head::lock(thread, spot.queue).map(|mut head| {
-            head.enrol(lead, spot.enrolment).map(|()| Place {
-                index: lead,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                let places = Places::One(place);
+        match enrol(thread, lead, spot) {
+            Ok(Ok(wakes)) => {
+                let places = Places::One(Place { index: lead, queue: spot.queue, wakes });
                 Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
             }
             refused => {
@@ -120,16 +113,9 @@ impl Enrolled {
             entry.place.store(self.places.len() as u32, Relaxed);
             entry.ready_next.store(0, Relaxed);
         }
-        let outcome = head::lock(&self.thread, spot.queue).map(|mut head| {
-            head.enrol(index, spot.enrolment).map(|()| Place {
-                index,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                self.many().push(place);
+        match enrol(&self.thread, index, spot) {
+            Ok(Ok(wakes)) => {
+                self.many().push(Place { index, queue: spot.queue, wakes });
                 Ok(Ok(()))
             }
             refused => {
@@ -376,6 +362,13 @@ impl Drop for Enrolled {
             self.leave_all(None);
         }
     }
+}
+
+/// Puts an entry on its queue; how many wakes that had seen by then.
+#[inline]
+fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<u64, Refusal>> {
+    let mut head = head::lock(thread, spot.queue)?;
+    Ok(head.enrol(index, spot.enrolment).map(|()| head.wakes()))
 }
 
 /// Makes an entry the lead of a wait that is on no queue yet.

@@ -100,13 +100,16 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 }
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
-#[inline]
+///
+/// Inlined, because a guard that is returned through memory is written word by word and copied by pairs of words, for
+/// which the processor waits longer than for the lock.
+#[inline(always)]
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
 }
 
 /// The same, with another patience than the thread's own.
-#[inline]
+#[inline(always)]
 pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
     #[cold]
     fn misplaced(thread: &Thread, value: u64) -> Error {
@@ -367,6 +370,7 @@ impl LockedHead<'_> {
     }
 
     /// After a death inside: links, count, a close that was not finished, and members that may be noted by half.
+    #[cold]
     fn repair(&mut self) {
         if !mutant("repair left out") {
             self.rebuild();

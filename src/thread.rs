@@ -60,7 +60,14 @@ impl Inside<'_> {
     }
 
     /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
+    #[inline]
     pub(crate) fn wake(&mut self, entries: &[Entry], head: &QueueHead) {
+        if !self.0.wakes.is_empty() || !self.0.crowd.is_empty() {
+            self.wake_noted(entries, head);
+        }
+    }
+
+    fn wake_noted(&mut self, entries: &[Entry], head: &QueueHead) {
         let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
         // Also wakes those of the crowd that were not meant: not where they may be the most.
         let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
