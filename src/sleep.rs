@@ -37,7 +37,7 @@ pub(crate) struct Manner<'a> {
     pub(crate) signals: Signals<'a>,
     pub(crate) handle: Option<&'a InterruptWord>,
     pub(crate) tick: Option<Duration>,
-    /// How long to evaluate before sleeping, unless that is learned.
+    /// How long to evaluate before sleeping.
     pub(crate) spin: Duration,
     pub(crate) pace: Option<&'a Pace>,
     pub(crate) label: &'a str,

@@ -28,7 +28,7 @@ use crate::entry::{claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, WIDE};
-use crate::pace::{self, Pace, Spin};
+use crate::pace::{Pace, Spin};
 use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
@@ -100,15 +100,14 @@ pub(crate) fn wait(
     mut evaluate: &mut dyn FnMut() -> Option<usize>,
 ) -> Result<Ended> {
     thread.flush();
-    let (budget, until) = (pace::budget(manner.pace, manner.spin), manner.deadline);
-    let mut spin = Spin::new(budget, until, manner.pace);
+    let mut spin = Spin::new(manner.spin, manner.deadline, manner.pace);
     while spin.again(thread.space(), spots.iter().copied()) {
         if let Some(at) = evaluate() {
             spin.succeeded();
             return Ok(Ended::Fired(at));
         }
     }
-    let learner = Learner::new(manner.pace, budget);
+    let learner = Learner::new(manner.pace, manner.spin);
     let enrolled = match enrol(thread, spots.iter().copied(), manner.label)? {
         Ok(enrolled) => enrolled,
         // It may have been closed after the condition became true, which beats it.
