@@ -9,14 +9,24 @@
 
 use std::rc::Rc;
 
-use crate::atomic::{Guarded32, Ordering::*};
+use crate::atomic::{AtomicU32, Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of};
 use crate::error::Result;
 use crate::head::{self, Enrolment, Refusal};
-use crate::layout::{CLOSED, Entry, LAST, QueueHead};
+use crate::layout::{CLOSED, EXCLUSIVE, Entry, LAST, QueueHead};
 use crate::sys::clock::wall_clock;
 use crate::thread::Thread;
+
+/// So many waiters are no crowd.
+const FEW: u32 = if cfg!(loom) { 0 } else { 4 };
+
+/// Where many sleep together.
+pub(crate) struct Crowd<'a> {
+    pub(crate) word: &'a AtomicU32,
+    /// What it was before the wait committed: whoever has told this waiter to look since then has changed it.
+    pub(crate) seen: u32,
+}
 
 /// One queue of a wait.
 #[derive(Debug, Clone, Copy)]
@@ -71,16 +81,9 @@ impl Enrolled {
     ) -> Result<Result<Enrolled, Refusal>> {
         let lead = thread.take_lead()?;
         begin(thread, lead, label, asleep);
-        let outcome = head::lock(thread, spot.queue).map(|mut head| {
-            head.enrol(lead, spot.enrolment).map(|()| Place {
-                index: lead,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                let places = Places::One(place);
+        match enrol(thread, lead, spot) {
+            Ok(Ok(wakes)) => {
+                let places = Places::One(Place { index: lead, queue: spot.queue, wakes });
                 Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
             }
             refused => {
@@ -111,16 +114,9 @@ impl Enrolled {
             entry.place.store(self.places.len() as u32, Relaxed);
             entry.ready_next.store(0, Relaxed);
         }
-        let outcome = head::lock(&self.thread, spot.queue).map(|mut head| {
-            head.enrol(index, spot.enrolment).map(|()| Place {
-                index,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                self.many().push(place);
+        match enrol(&self.thread, index, spot) {
+            Ok(Ok(wakes)) => {
+                self.many().push(Place { index, queue: spot.queue, wakes });
                 Ok(Ok(()))
             }
             refused => {
@@ -164,6 +160,18 @@ impl Enrolled {
 
     pub(crate) fn head_of(&self, at: usize) -> Option<&QueueHead> {
         self.places.get(at).and_then(|place| self.head(place.queue))
+    }
+
+    /// The head of a queue on which enough others wait that this one is to sleep there as well, where one call wakes all.
+    /// Not where a wake may choose this one alone.
+    pub(crate) fn crowd(&self) -> Option<Crowd<'_>> {
+        let Places::One(place) = &self.places else {
+            return None;
+        };
+        let is_shared = self.entry(place.index).flags.load(Relaxed) & EXCLUSIVE == 0;
+        let joins = is_shared && self.thread.joins_crowds.get();
+        let head = self.head(place.queue).filter(|head| joins && head.waiting.load(Relaxed) > FEW)?;
+        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed) })
     }
 
     /// Whether a spot's queue has seen a wake since it was enrolled.
@@ -356,6 +364,13 @@ impl Drop for Enrolled {
             self.leave_all(None);
         }
     }
+}
+
+/// Puts an entry on its queue; how many wakes that had seen by then.
+#[inline]
+fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<u64, Refusal>> {
+    let mut head = head::lock(thread, spot.queue)?;
+    Ok(head.enrol(index, spot.enrolment).map(|()| head.wakes()))
 }
 
 /// Makes an entry the lead of a wait that is on no queue yet.

@@ -5,7 +5,7 @@
 //! ```text
 //! enrol     order, flags, key… · waiting + 1 · queue := head (from here it is a member) · links
 //! leave     queue := 0 (from here it is none) · links · waiting − 1
-//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead
+//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead, or for a crowd
 //! pass on   a wake for the next · then the claim is cleared
 //! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
@@ -22,7 +22,11 @@
 //! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. Who dies
 //!    in between, or between the two stores of a note, holds the lock: the repair tells to look everywhere, as does the ring.
 //!    Looking everywhere also takes back a note that was made by half, which would keep others from making it.
-//! 6. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
+//! 6. Non-exclusive waiters of one queue that find others there sleep on two words at once: their own, and the head's
+//!    `flags`, so that one call wakes all of such a crowd. Nothing rests on that call being made: by their own word they
+//!    can always be woken, by the next waker or the ring. And nobody misses it: it comes after the mark in his word and
+//!    after a change of `flags`, both of which the kernel compares, with values from before the mark, as he goes to sleep.
+//! 7. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
 use std::time::Duration;
@@ -31,7 +35,9 @@ use crate::atomic::{Guarded64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
-use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead};
+use crate::layout::{
+    ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead, TOLD,
+};
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::sys::process;
@@ -94,13 +100,16 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 }
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
-#[inline]
+///
+/// Inlined, because a guard that is returned through memory is written word by word and copied by pairs of words, for
+/// which the processor waits longer than for the lock.
+#[inline(always)]
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
 }
 
 /// The same, with another patience than the thread's own.
-#[inline]
+#[inline(always)]
 pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
     #[cold]
     fn misplaced(thread: &Thread, value: u64) -> Error {
@@ -361,6 +370,7 @@ impl LockedHead<'_> {
     }
 
     /// After a death inside: links, count, a close that was not finished, and members that may be noted by half.
+    #[cold]
     fn repair(&mut self) {
         if !mutant("repair left out") {
             self.rebuild();
@@ -407,7 +417,12 @@ impl LockedHead<'_> {
 
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
     fn wake_later(&mut self, lead: u32, before: u32) {
-        if may_sleep(before) {
+        if may_sleep(before) && before & CROWD != 0 {
+            self.inside.crowd().push(lead);
+            if !mutant("crowd not counted") {
+                self.head().flags.fetch_add(TOLD, Relaxed);
+            }
+        } else if may_sleep(before) {
             self.inside.wakes().push(lead);
         }
     }
@@ -432,7 +447,7 @@ impl Drop for LockedHead<'_> {
     fn drop(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
-        self.inside.wake(self.list.entries());
+        self.inside.wake(self.list.entries(), self.list.head);
     }
 }
 

@@ -20,16 +20,16 @@
 //! Lock word: `WAITERS`(31) `generation`(30…16) `record + 1`(15…0). Owner bits 0: free, whatever `WAITERS` says.
 //! `WAITERS` may be set without a sleeper; it may not be clear while somebody sleeps.
 //!
-//! Waiter word: `entry + 1`(31…8) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
-//! used. The four bits may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
-//! only the owner clears them.
+//! Waiter word: `entry + 1`(31…8) `CROWD`(6) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
+//! used. `TICK` … `LOOK` may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
+//! only the owner clears them. `CROWD` is the owner's; with it, he sleeps nowhere unless on the head as well.
 
 use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
 
 /// The first eight bytes of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"waitque\0");
 /// Raised whenever the meaning of any byte changes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Where the tables start.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// The tables, and objects that hold heads, start at multiples of this.
@@ -54,6 +54,8 @@ pub(crate) const GONE: u32 = 1 << 3;
 pub(crate) const WIDE: u32 = 1 << 4;
 /// Beside `LOOK`: it is the tick's.
 pub(crate) const TICK: u32 = 1 << 5;
+/// Beside `ASLEEP`: sleeps on the head's `flags` as well, where one call wakes all who do.
+pub(crate) const CROWD: u32 = 1 << 6;
 /// What keeps a waiter from falling asleep.
 pub(crate) const STICKY: u32 = LOOK | GONE | WIDE | TICK;
 /// How far the claiming entry's index plus one is shifted.
@@ -64,8 +66,11 @@ pub(crate) const WAITERS: u32 = 1 << 31;
 /// Both the record index plus one and its generation.
 pub(crate) const OWNER: u32 = !WAITERS;
 
-/// [`Head::flags`]: nobody can wait here any more.
+/// [`QueueHead::flags`]: nobody can wait here any more.
 pub(crate) const CLOSED: u32 = 1;
+/// [`QueueHead::flags`]: one more of a crowd was told to look. All other bits count them, so that who then goes to sleep
+/// here does not.
+pub(crate) const TOLD: u32 = 2;
 
 /// [`Entry::flags`]: woken one at a time, oldest first.
 pub(crate) const EXCLUSIVE: u32 = 1;
@@ -247,6 +252,7 @@ pub struct QueueHead {
     pub(crate) waiting: AtomicU32,
     pub(crate) first: Guarded32,
     pub(crate) last: Guarded32,
+    /// A crowd sleeps here.
     pub(crate) flags: AtomicU32,
     pub(crate) rescues: Guarded32,
     /// The next ticket.

@@ -91,17 +91,16 @@ pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<us
     if let Some(at) = evaluate(sources) {
         return Ok(at);
     }
-    let queues: Vec<&Queue> = sources.iter().map(|source| source.queue).collect();
-    let outcome = |ended| outcome(queues.iter().copied(), ended);
     if options.is_poll() {
-        let closed = queues.iter().position(|queue| queue.is_closed());
-        return outcome(wait::poll(closed, &mut || evaluate(sources)));
+        let closed = sources.iter().position(|source| source.queue.is_closed());
+        let ended = wait::poll(closed, &mut || evaluate(sources));
+        return outcome(sources.iter().map(|source| source.queue), ended);
     }
     let spots: Vec<_> = sources.iter().map(|source| source.queue.spot(&source.options, 0)).collect();
     let thread = region.enter()?;
     let manner = options.manner(&region)?;
     let ended = wait::wait(&thread, &spots, &manner, &mut JustSleep, &mut || evaluate(sources))?;
-    outcome(ended)
+    outcome(sources.iter().map(|source| source.queue), ended)
 }
 
 /// The region that all the queues of a wait are in.

@@ -10,7 +10,7 @@ use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
 use crate::options::WaitOptions;
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
 use crate::sleep::{AroundSleep, Commands, JustSleep};
@@ -283,9 +283,13 @@ impl Queue {
             return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
         }
         options.check(&self.region)?;
-        let manner = options.manner_with(&self.region, pace);
-        let thread = self.region.enter()?;
-        let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
+        let mut manner = options.manner_with(&self.region, pace);
+        manner.spin = pace::budget(pace, manner.spin);
+        let spots = [self.spot(options, 0)];
+        let ended = match pace::glance(self.region.space(), &spots, manner.spin, pace, evaluate) {
+            Some(at) => Ended::Fired(at),
+            None => wait::wait(&self.region.enter()?, &spots, &manner, around, evaluate)?,
+        };
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
     }
 

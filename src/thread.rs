@@ -14,7 +14,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
-use crate::layout::{Entry, Record};
+use crate::layout::{Entry, QueueHead, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
 use crate::sys::futex;
@@ -30,6 +30,8 @@ const DEFERRED: usize = 64;
 struct Kept {
     /// Leads to wake after the unlock.
     wakes: Vec<u32>,
+    /// Those of them that sleep on the head as well.
+    crowd: Vec<u32>,
     /// Members and their places, for a rebuild.
     order: Vec<(u64, u32)>,
     /// Leads whose system call is put off until [`Thread::flush`]; `None` outside of `wake_up_sync`.
@@ -51,13 +53,30 @@ impl Inside<'_> {
         &mut self.0.wakes
     }
 
+    pub(crate) fn crowd(&mut self) -> &mut Vec<u32> {
+        &mut self.0.crowd
+    }
+
     pub(crate) fn order(&mut self) -> &mut Vec<(u64, u32)> {
         &mut self.0.order
     }
 
-    /// Makes, or puts off, the system calls of the wakes that were noted.
-    pub(crate) fn wake(&mut self, entries: &[Entry]) {
-        let Kept { wakes, deferred, .. } = &mut *self.0;
+    /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
+    #[inline]
+    pub(crate) fn wake(&mut self, entries: &[Entry], head: &QueueHead) {
+        if !self.0.wakes.is_empty() || !self.0.crowd.is_empty() {
+            self.wake_noted(entries, head);
+        }
+    }
+
+    fn wake_noted(&mut self, entries: &[Entry], head: &QueueHead) {
+        let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
+        // Also wakes those of the crowd that were not meant: not where they may be the most.
+        let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
+        if !crowd.is_empty() && is_most && deferred.is_none() && wake_crowd(head) {
+            crowd.clear();
+        }
+        wakes.append(crowd);
         if let Some(deferred) = deferred {
             let room = deferred.capacity() - deferred.len();
             deferred.extend(wakes.drain(..room.min(wakes.len())));
@@ -72,6 +91,10 @@ impl Inside<'_> {
         }
         wakes.clear();
     }
+}
+
+fn wake_crowd(head: &QueueHead) -> bool {
+    mutant("crowd not woken") || futex::try_wake(&head.flags)
 }
 
 impl Drop for Inside<'_> {
@@ -107,6 +130,8 @@ pub(crate) struct Thread {
     participant: u64,
     /// How long a lock may be held by a living owner before it counts as stuck.
     pub(crate) patience: Duration,
+    /// Whether the kernel lets it sleep on two words.
+    pub(crate) joins_crowds: Cell<bool>,
     kept: RefCell<Kept>,
     lingering: Arc<Lingering>,
     /// What is left of it are waits and guards in frames that are no more, or in memory that goes after this.
@@ -124,7 +149,7 @@ impl Thread {
         patience: Duration,
         lingering: Arc<Lingering>,
     ) -> Result<Thread> {
-        let (wakes, order) = (room(space)?, room(space)?);
+        let (wakes, crowd, order) = (room(space)?, room(space)?, room(space)?);
         let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
         let index = if myself.is_bell {
@@ -139,11 +164,12 @@ impl Thread {
         };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
-        let room = || Vec::with_capacity(SPARE);
-        let kept = Kept { wakes, order, deferred: None, spare: room(), leads: room(), search: 0 };
+        let few = || Vec::with_capacity(SPARE);
+        let kept = Kept { wakes, crowd, order, deferred: None, spare: few(), leads: few(), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         let (kept, has_ended) = (RefCell::new(kept), Cell::new(false));
-        Ok(Thread { locker, participant, patience, kept, lingering, has_ended })
+        let joins_crowds = Cell::new(true);
+        Ok(Thread { locker, participant, patience, joins_crowds, kept, lingering, has_ended })
     }
 
     /// Begins what no signal handler may interrupt with another call of ours.

@@ -29,6 +29,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("sibling claim not passed on", sibling),
     ("claim of a leaver not passed on", leaver),
     ("close without look", close),
+    ("crowd not woken", a_crowd),
     ("claim not handed on", hand_on),
     ("hand-on forgets the key", hand_on_with_key),
     ("claim without its key", hand_on_with_key),
@@ -49,6 +50,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("notes taken after fence A", "the models under loom show it"),
     ("no fence in interrupt", "the models under loom show it"),
     ("no fence in listen", "the models under loom show it"),
+    ("crowd not counted", "the models under loom show it"),
     ("lock without acquire", "the models under loom show it"),
     ("unlock without release", "the models under loom show it"),
     ("owner read without acquire", "the models under loom show it"),
@@ -245,6 +247,21 @@ fn close() {
     until_asleep(&world.region, "c", 1);
     world.c.close().unwrap();
     assert!(matches!(waiter.join().unwrap(), Err(Error::Closed { .. })));
+}
+
+/// So many that one call is to wake them.
+fn a_crowd() {
+    let (_name, world, flag) = stage();
+    let waiters: Vec<_> = (0..12)
+        .map(|_| {
+            let (world, flag) = (world.clone(), flag.clone());
+            std::thread::spawn(move || world.a.wait_event(|| flag.load(Acquire) != 0).unwrap())
+        })
+        .collect();
+    until_asleep(&world.region, "a", waiters.len());
+    flag.store(1, Release);
+    world.a.wake_up().unwrap();
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
 }
 
 /// Sleeps on `a` without a condition, for the keys of the second argument.

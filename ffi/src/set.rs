@@ -117,7 +117,8 @@ pub extern "C" fn wq_set_begin_wait(
         // SAFETY: the set is not freed while a wait on it is under way.
         let under_way = unsafe { &*std::ptr::from_ref(&this.under_way) };
         let users = interrupter.map(|handle| &handle.users).into_iter();
-        let begun = wait.begin(users, Some(under_way), || members.begin_wait(&options), |waiting| waiting.check());
+        let begun =
+            wait.begin(users, Some(under_way), || members.begin_wait(&options), |waiting| waiting.check());
         begun.inspect_err(|_| this.under_way.set(false))
     })
 }

@@ -313,7 +313,12 @@ pub extern "C" fn wq_begin_wait_many(
         let on_all = sources.iter().map(on).collect::<Result<Vec<_>>>()?;
         let waiting = Waiting::on_many(&on_all, &options)?;
         let users = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
-        wait.begin(users.chain(interrupter.map(|handle| &handle.users)), None, || waiting, |waiting| waiting.check())
+        wait.begin(
+            users.chain(interrupter.map(|handle| &handle.users)),
+            None,
+            || waiting,
+            |waiting| waiting.check(),
+        )
     })
 }
 
