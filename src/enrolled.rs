@@ -8,6 +8,7 @@
 //! it, the entries are left to the bell thread, unclaimable.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
@@ -211,10 +212,11 @@ impl Enrolled {
     }
 
     /// Which members of a set wakes have met since this was last asked: `met` is told the place of each. False if that
-    /// cannot be said, because somebody died while he noted one, or a peer has written what is not true.
+    /// cannot be said, because a peer has written what is not true; then all are in doubt.
     ///
-    /// To be called before fence A, since a waker who finds a member noted does not note it again.
-    pub(crate) fn take_ready(&self, mut met: impl FnMut(usize)) -> bool {
+    /// To be called before fence A, since a waker who finds a member noted does not note it again. Only what is taken from the
+    /// stack is unmarked: what is marked otherwise is about to be put there, by a waker who must find it as he left it.
+    pub(crate) fn take_ready(&self, met: &mut dyn FnMut(usize)) -> bool {
         if !self.is_ours() {
             return false;
         }
@@ -224,22 +226,46 @@ impl Enrolled {
                 return true;
             }
             let Some(at) = self.place_of(next.wrapping_sub(1)) else {
-                return false;
+                break;
             };
             met(at);
             next = match self.entry(self.places[at].index).ready_next.swap(0, Relaxed) {
                 LAST => 0,
-                0 => return false,
+                0 => break,
                 next => next,
             };
         }
+        self.places.iter().for_each(|place| self.entry(place.index).doubt.store(1, Relaxed));
         false
     }
 
-    /// The same where every member will be looked at anyway.
-    pub(crate) fn forget_ready(&self) {
-        self.entry(self.lead).ready.swap(0, AcqRel);
-        self.places.iter().for_each(|place| self.entry(place.index).ready_next.store(0, Relaxed));
+    /// Finds out of the members in doubt whether they are among the ready, for an owner who asks all in any case. False if
+    /// one still is in doubt, because the lock of its head cannot be had.
+    pub(crate) fn settle_doubts(&self) -> bool {
+        let mut settled = true;
+        for place in self.places.iter() {
+            if self.entry(place.index).doubt.load(Relaxed) != 0 {
+                settled &= self.settle_doubt(*place);
+            }
+        }
+        settled
+    }
+
+    fn settle_doubt(&self, place: Place) -> bool {
+        // Not waiting for a lock, which somebody stopped may hold: until it can be had all members are asked.
+        let Ok(_head) = head::lock_within(&self.thread, place.queue, Duration::ZERO) else {
+            return false;
+        };
+        // Nobody is noting it now, and all that were noted are taken: so it is not among them, whatever it says.
+        let is_known = self.take_ready(&mut |_| ());
+        if is_known {
+            let entry = self.entry(place.index);
+            entry.doubt.store(0, Relaxed);
+            if !mutant("half a note stays") {
+                entry.ready_next.store(0, Relaxed);
+            }
+        }
+        is_known
     }
 
     /// Makes the next wait of a set look everywhere.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, finishes a
-//!    half-done close, and has the owners of sets look everywhere, whose members may be noted by half. Nothing else can
+//!    half-done close, and has the owners of sets look everywhere, whose members may be noted by half (5). Nothing else can
 //!    be half-done: marks are repeated by the next step or by the ring.
 //! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it sets
 //!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
@@ -19,9 +19,9 @@
 //! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
 //!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
 //!    evaluated before the change and commit after we have passed.
-//! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. Who dies
-//!    in between, or between the two stores of a note, holds the lock: the repair tells to look everywhere, as does the ring.
-//!    Looking everywhere also takes back a note that was made by half, which would keep others from making it.
+//! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. A note is
+//!    two steps: the member says that it is among the ready, then it is put there. Who dies in between holds the lock: the
+//!    repair puts the head's members in doubt, and tells their owners to look everywhere; they find out under the lock.
 //! 6. Non-exclusive waiters of one queue that find others there sleep on two words at once: their own, and the head's
 //!    `flags`, so that one call wakes all of such a crowd. Nothing rests on that call being made: by their own word they
 //!    can always be woken, by the next waker or the ring. And nobody misses it: it comes after the mark in his word and
@@ -300,6 +300,7 @@ impl LockedHead<'_> {
                 Err(now) => first = now,
             }
         }
+        entry.ready_next.store(0, Relaxed);
         false
     }
 
@@ -385,13 +386,15 @@ impl LockedHead<'_> {
         crash_point!("repair: done");
     }
 
-    /// Makes the owners of sets look everywhere: where only a thread has died, no ring does.
+    /// Says to the owners of sets which notes may have been made by half, and makes them look everywhere: where only a
+    /// thread has died, no ring does.
     fn alert_sets(&mut self) {
         for index in 0..self.list.used().len() as u32 {
             if self.has(index)
                 && self.entry(index).flags.load(Relaxed) & PERSISTENT != 0
                 && let Some((lead, word)) = self.lead_of(index)
             {
+                self.entry(index).doubt.store(1, Relaxed);
                 let before = word.look_everywhere();
                 self.wake_later(lead, before);
             }

@@ -181,8 +181,9 @@ pub(crate) struct Record {
 
 /// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
 /// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`; `fired` is
-/// raised and `ready_next` set under it, and lowered and cleared by the owner without it; the lead's `ready` grows under
-/// the lock of any member's head, and is emptied by the owner, by read-modify-write. The rest belongs to the owner and
+/// raised and `ready_next` and `doubt` set under it; the owner lowers the first and takes the second without it, and clears
+/// the third under it. The lead's `ready` grows under the lock of any member's head, and is emptied by the owner, by
+/// read-modify-write. The rest belongs to the owner and
 /// rests while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
@@ -218,7 +219,9 @@ pub(crate) struct Entry {
     pub(crate) ready: AtomicU32,
     /// A set's member: the next of them, or `LAST`; 0 while it is not among them.
     pub(crate) ready_next: AtomicU32,
-    pub(crate) reserved: Guarded64,
+    /// A set's member: not 0 if `ready_next` may say that it is among them while it is not.
+    pub(crate) doubt: AtomicU32,
+    pub(crate) reserved: Guarded32,
     pub(crate) label: Text<4>,
 }
 
@@ -360,7 +363,7 @@ mod assertions {
     at!(Record { owner: 0, mark: 8, generation: 12, tid: 16, holding: 24, unused: 88 } size 128 align 64);
     at!(Entry { word: 0, lead: 4, owner: 8, queue: 16, order: 24, flags: 32, class: 36, key: 40, fired: 44, next: 48,
         prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, place: 76, ready: 80, ready_next: 84,
-        reserved: 88, label: 96 } size 128 align 64);
+        doubt: 88, reserved: 92, label: 96 } size 128 align 64);
     at!(Object { state: 0, align: 4, offset: 8, size: 16, reserved: 24, tag: 32, name: 64, unused: 128 }
         size 192 align 64);
     at!(QueueHead { lock: 0, waiting: 4, first: 8, last: 12, flags: 16, rescues: 20, tickets: 24, wakes: 32, claims: 40,

@@ -235,7 +235,7 @@ impl WaitSet {
         if let Some(at) = self.places.get(&member).copied() {
             self.enrolled.leave_one(at)?;
             // Off its queue it is not noted any more; what was noted before has to be read before it can be used elsewhere.
-            if !self.enrolled.take_ready(|at| self.pending.push(at)) {
+            if !self.enrolled.take_ready(&mut |at| self.pending.push(at)) {
                 self.ask_all();
             }
             self.pending.remove(at);

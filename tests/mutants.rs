@@ -37,6 +37,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("ring without wide", a_set_hears_of_a_death),
     ("member not noted", a_set_is_woken),
     ("sets not told of a repair", a_set_hears_of_a_threads_death),
+    ("half a note stays", a_set_is_woken_after_a_threads_death),
     ("recovery skips an entry", lock_holder_dies),
     ("generation not bumped", record_reused),
     ("marks off", thread_dies),
@@ -343,6 +344,33 @@ fn a_set_hears_of_a_threads_death() {
     common::until("it has the lock", || world.region.snapshot().queues.iter().any(is_locked));
     flag.store(1, Release);
     world.a.wake_up().unwrap(); // takes the lock over
+    waiter.join().unwrap();
+}
+
+/// The same; and from then on the member is noted as before.
+fn a_set_is_woken_after_a_threads_death() {
+    let (name, world, flag) = stage();
+    let (taker, taken) = (world.clone(), flag.clone());
+    let waiter = std::thread::spawn(move || {
+        let mut set = WaitSet::new(&taker.region).unwrap();
+        let first = set.add(&taker.a, &WaitOptions::new()).unwrap();
+        set.add(&taker.b, &WaitOptions::new()).unwrap();
+        let take = |member| member == first && taken.swap(0, AcqRel) != 0;
+        for _ in 0..3 {
+            set.wait(&WaitOptions::new(), take).unwrap();
+        }
+    });
+    until_asleep(&world.region, "a", 1);
+    let exit = [("WAITQUEUE_EXIT", "wake: member about to be noted")];
+    let _lives_on = Child::start_with("waker", &[&name.0, "0"], &exit);
+    let is_locked = |queue: &waitqueue::QueueInfo| queue.name == "a" && queue.lock_owner.is_some();
+    common::until("it has the lock", || world.region.snapshot().queues.iter().any(is_locked));
+    for _ in 0..3 {
+        until_asleep(&world.region, "a", 1);
+        flag.store(1, Release);
+        world.a.wake_up().unwrap();
+        common::until("it is taken", || flag.load(Acquire) == 0);
+    }
     waiter.join().unwrap();
 }
 
