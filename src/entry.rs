@@ -92,9 +92,10 @@ impl<'a> WaiterWord<'a> {
         let _ = self.update(|word| (word & STATE == ASLEEP).then_some(word & !(STATE | CROWD) | OPEN));
     }
 
-    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable.
+    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable, and with it
+    /// what only a peer can have set.
     pub(crate) fn sleep_on(self) {
-        self.0.fetch_and(!(LOOK | WIDE | TICK), AcqRel);
+        self.0.fetch_and(!((1 << CLAIM_SHIFT) - 1) | STATE | GONE, AcqRel);
     }
 
     /// A waker meets an exclusive waiter through `entry`, whose head it has locked: claims it if it is asleep, or else

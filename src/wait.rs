@@ -27,7 +27,7 @@ use crate::enrolled::{Enrolled, Spot};
 use crate::entry::{claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
-use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, WIDE};
+use crate::layout::{ASLEEP, EXCLUSIVE, GONE, WIDE};
 use crate::pace::{Pace, Spin};
 use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
 use crate::sys::clock::Deadline;
@@ -329,8 +329,8 @@ pub(crate) fn wait_woken(
             }
             return Ok(reason.map_or(Ended::Fired(0), |reason| give_up(manner, reason)));
         }
-        if now & LOOK != 0 {
-            // Whatever it was set for is looked for above, after this.
+        if now != ASLEEP {
+            // LOOK: whatever it was set for is looked for above, after this.
             word.sleep_on();
             continue;
         }
