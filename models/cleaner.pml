@@ -138,6 +138,9 @@ inline ring_all() {
     do
     :: atomic { !rouse && ringing && (entries_that(is_lead) & ~over) ->
            tmp = entries_that(is_lead) & ~over; x = lowest(tmp); over = over | bit_of(x); rouse = may_sleep(x); look[x] = 1;
+#ifndef T_RING_NOT_WIDE
+           set_wide(x);
+#endif
            if
            :: rouse
            :: else -> x = 0
@@ -224,6 +227,9 @@ inline attach() {
 proctype bell(byte p) {
     byte r, me, x, over, q, whose, cur, got, visited, towake, verdicts, known, dead;
     bit rings, unsettled, registered, rouse;
+#ifdef SETS
+    byte stage, first;
+#endif
     {
 #ifdef JOINS
         if
@@ -253,7 +259,8 @@ proctype bell(byte p) {
         :: else
         fi;
         me = 0; x = 0; over = 0; q = 0; whose = 0; cur = 0; got = 0; visited = 0; towake = 0; registered = 0; rouse = 0;
-        verdicts = 0; known = 0; dead = 0; rings = 0; unsettled = 0; sweeping[p] = 0
+        verdicts = 0; known = 0; dead = 0; rings = 0; unsettled = 0; sweeping[p] = 0;
+        no_stage()
     };
     /* The lock bytes are free when the whole process is gone. */
     d_step {

@@ -1,6 +1,7 @@
 /* The robust lock of a head. Compare `src/lock.rs`.
  *
- * A thread has locals: r (its record), me (its name in a lock word), and what a walk needs: cur, got, visited, towake.
+ * A thread has locals: r (its record), me (its name in a lock word), and what a walk needs: cur, got, visited, towake,
+ * and where there is a set: stage, first.
  *
  * A `section` is one step for all but death, which may come between its parts: `or_dies`. No behaviour is lost by that
  * (Lipton's reduction): to take a lock, or an entry or a record that is free, commutes with whatever others do next; to
@@ -8,11 +9,13 @@
  * lock, or after a death. What is left of a section is one access, at most, to a word that others read without the lock:
  *
  *   a lead's word     each member's turn in a walk is a section of its own
+ *   a set's notes     each of the three accesses of a note too
  *   waiting           raised in `enrol` alone; a waker may read it as it was before it was lowered (`putter`)
  *   equeue            of the living, read by themselves alone; of the dead, changed by a cleaner's `leave` alone
  *
  * With one kill the other thread of the dying process is inside no section, because bells work after a death. With
- * more it may be, so that each thread dies by itself: `DIES`. Taken whole is a close that a take-over finishes. FINE
+ * more it may be, so that each thread dies by itself: `DIES`. Taken whole is what a take-over tells members, of a close
+ * that it finishes, and of sets. FINE
  * takes sections apart, to compare; and so does SLEEP_ON_LOCKS.
  */
 
@@ -60,6 +63,11 @@ inline repair(h) {
     fi
 #else
     skip
+#endif
+#ifdef SETS
+    ;
+    or_dies;
+    alert_sets(h)
 #endif
 }
 

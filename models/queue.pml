@@ -1,4 +1,4 @@
-/* A head under its lock: enrol, leave, wake, pass on, close. Compare `src/head.rs`, `src/list.rs`, `src/entry.rs`.
+/* A head under its lock: enrol, leave, wake, note, pass on, close. Compare `src/head.rs`, `src/list.rs`, `src/entry.rs`.
  *
  * `order` is kept as a rank, 1 … members. `linked` is what a walk meets; it is only ever wrong under a lock whose
  * owner died, or in a twin. What others see of a lead's word changes in one step each.
@@ -15,6 +15,12 @@ inline tell(l) {
     :: may_sleep(l) -> towake = towake | bit_of(l)
     :: else
     fi
+}
+
+/* The same, at everything. */
+inline tell_everywhere(l) {
+    set_wide(l);
+    tell(l)
 }
 
 inline last_on(h, e) {
@@ -78,6 +84,41 @@ inline leave(h, e) {
     fi
 }
 
+#ifdef SETS
+/* A member is noted before its owner is told, unless it is noted already. `stage`: how far that is, each in a section of
+ * its own, as the owner of the set takes no lock. */
+#define LOADED 1
+#define MARKED 2
+#define NOTED 3
+#ifdef T_LOOK_BEFORE_PUSH
+#define TO_TELL 0
+#define TO_LOAD 4
+#define told(e) estays[e]
+#else
+#define TO_TELL 9
+#define TO_LOAD 0
+#define told(e) false
+#endif
+#define noting(e) (estays[e] && stage != NOTED)
+#define no_stage() stage = 0; first = 0
+inline note(e) {
+    tmp = elead[e];
+    if
+    :: stage == TO_TELL -> tell(tmp); stage = TO_LOAD
+    :: stage == TO_LOAD && next_noted[e] != 0 -> stage = NOTED
+    :: stage == TO_LOAD && next_noted[e] == 0 -> first = noted[tmp]; stage = LOADED
+    :: stage == LOADED -> next_noted[e] = (first == 0 -> LAST : first); stage = MARKED
+    :: stage == MARKED && noted[tmp] != first -> first = noted[tmp]; stage = LOADED
+    :: stage == MARKED && noted[tmp] == first -> noted[tmp] = e + 1; first = 0; stage = NOTED
+    fi
+}
+#else
+#define noting(e) false
+#define note(e) skip
+#define no_stage() skip
+#define told(e) false
+#endif
+
 /* The next member in the order of the list, and its turn. */
 inline offer(h) {
     cur = NONE;
@@ -89,31 +130,31 @@ inline offer(h) {
     }
     visited = visited | bit_of(cur);
     if
-    :: !leads(cur)
+    :: !leads(cur) -> cur = 0
+    :: leads(cur) && noting(cur) -> note(cur); visited = visited & ~bit_of(cur); cur = 0
     :: else ->
         tmp = elead[cur];
+        no_stage();
         if
-        :: !eshared[cur] && word[tmp] == ASLEEP && !gone[tmp] ->
-            word[tmp] = HELD; claim[tmp] = cur; got++; towake = towake | bit_of(tmp)
+        :: told(cur) -> cur = 0
+        :: !told(cur) && !eshared[cur] && word[tmp] == ASLEEP && !gone[tmp] ->
+            word[tmp] = HELD; claim[tmp] = cur; got++; towake = towake | bit_of(tmp);
+            if
+            :: !estays[cur] -> cur = 0
+            :: else
+            fi
         :: else ->
 #ifdef T_NO_LOOK
             if
             :: eshared[cur] -> tell(tmp)
             :: else
-            fi
+            fi;
 #else
-            tell(tmp)
+            tell(tmp);
 #endif
+            cur = 0
         fi
-    fi;
-#ifdef SETS
-    if
-    :: estays[cur] && holds_claim(cur)
-    :: else -> cur = 0
     fi
-#else
-    cur = 0
-#endif
 }
 
 #define more(h) (got == 0 && (linked[h] & ~visited) != 0)
@@ -194,7 +235,11 @@ inline put_out(h) {
     or_dies;
     d_step {
         if
+#ifdef T_CLOSE_NOT_WIDE
         :: leads(cur) -> tmp = elead[cur]; tell(tmp)
+#else
+        :: leads(cur) -> tmp = elead[cur]; tell_everywhere(tmp)
+#endif
         :: else
         fi;
         cur = 0
@@ -209,3 +254,21 @@ inline expel(h) {
     linked[h] = 0;
     waiting[h] = 0
 }
+
+#ifdef SETS
+/* What a dead owner of the lock may have noted by half keeps others from noting it: the owners of sets look everywhere. */
+inline alert_sets(h) {
+#ifndef T_NO_ALERT
+    d_step {
+        for (nth : 0 .. NE - 1) {
+            if
+            :: on(nth, h) && estays[nth] && leads(nth) -> tmp = elead[nth]; tell_everywhere(tmp)
+            :: else
+            fi
+        }
+    }
+#else
+    skip
+#endif
+}
+#endif

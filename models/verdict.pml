@@ -7,6 +7,10 @@
     :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = BELL; kills++ } \
     :: dying[p] == MAIN || dying[p] == BELL && p != FALSE_BELL -> dying[p] = MAIN | BELL \
     :: p == FALSE_BELL && !dying[p] -> dying[p] = BELL
+#elif defined(THREAD_DIES)
+/* A main thread dies, and its process lives on. */
+#define kill(p) \
+    :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN; kills++ }
 #else
 #define kill(p) \
     :: atomic { kills < KILLS && mortal(p) && !dying[p] -> dying[p] = MAIN | BELL; kills++ } \
@@ -34,6 +38,14 @@ proctype killer() {
 #define somebody_cleans (cleans(1) || cleans(2) || cleans(3))
 #endif
 #define lives(p) (live[p] && !(dying[p] & MAIN))
+#ifdef THREAD_DIES
+/* Its process keeps what it had, and who wants its lock takes that over. */
+#define keeps(p) live[p]
+#define is_left(h) (OWNED(lockw[h]) == 0 || gone_owner(h))
+#else
+#define keeps(p) lives(p)
+#define is_left(h) (OWNED(lockw[h]) == 0)
+#endif
 #define sleeps_for_good(e) (asleep & bit_of(e) && word[e] == ASLEEP && !look[e] && !gone[e])
 
 proctype verdict_at_the_end() {
@@ -64,11 +76,11 @@ proctype verdict_at_the_end() {
         }
         /* Somebody has cleaned up: nothing of the dead is left. */
         assert(somebody_cleans);
-        for (a : 0 .. NQ - 1) { assert(OWNED(lockw[a]) == 0) }
-        for (a : 0 .. NE - 1) { assert(eowner[a] == 0 || lives(eowner[a])); assert(equeue[a] == 0 || eowner[a] != 0) }
-        for (a : 0 .. NR - 1) { assert(rowner[a] == 0 || lives(rowner[a])) }
-        for (a : 0 .. NS - 1) { assert(slot_st[a] == FREE || lives(slot_id[a])) }
-        for (a : 0 .. NQ - 1) { assert(linked[a] == members(a) && waiting[a] >= count(a)) };
+        for (a : 0 .. NQ - 1) { assert(is_left(a)) }
+        for (a : 0 .. NE - 1) { assert(eowner[a] == 0 || keeps(eowner[a])); assert(equeue[a] == 0 || eowner[a] != 0) }
+        for (a : 0 .. NR - 1) { assert(rowner[a] == 0 || keeps(rowner[a])) }
+        for (a : 0 .. NS - 1) { assert(slot_st[a] == FREE || keeps(slot_id[a])) }
+        for (a : 0 .. NQ - 1) { assert(gone_owner(a) || linked[a] == members(a) && waiting[a] >= count(a)) };
 #if KILLS == 0 && defined(PLAIN)
         assert(answered <= owed)
 #endif

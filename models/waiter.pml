@@ -22,7 +22,7 @@ inline take_entry(p, e, nominal) {
 }
 
 inline start(e, state) {
-    atomic { elead[e] = e; word[e] = state; claim[e] = 0; look[e] = 0; gone[e] = 0 }
+    atomic { elead[e] = e; word[e] = state; claim[e] = 0; look[e] = 0; clear_wide(e); gone[e] = 0 }
 }
 
 inline open(e) {
@@ -32,7 +32,8 @@ inline open(e) {
         :: word[e] == HELD
         :: else -> word[e] = OPEN
         fi;
-        look[e] = 0; gone[e] = 0
+        over = is_wide(e);
+        look[e] = 0; clear_wide(e); gone[e] = 0
     }
 }
 
@@ -69,14 +70,21 @@ inline leave_one(h, e) {
 }
 
 inline finish(e) {
-    atomic { word[e] = IDLE; claim[e] = 0; look[e] = 0; gone[e] = 0 }
+    atomic { word[e] = IDLE; claim[e] = 0; look[e] = 0; clear_wide(e); gone[e] = 0 }
 }
 
 #define is_closed(h, e) (closed[h] || !on(e, h))
 
 /* Every main thread: what it does, until it is killed. */
-#define LOCALS byte r, me, e0, e1, fired, over, cur, got, visited, towake
-#define FORGET me = 0; e0 = 0; e1 = 0; fired = 0; over = 0; cur = 0; got = 0; visited = 0; towake = 0
+#ifdef SETS
+#define SET_LOCALS , stage, first, h, all, top, hops, pending
+#define FORGET_SET ; stage = 0; first = 0; h = 0; all = 0; top = 0; hops = 0; pending = 0
+#else
+#define SET_LOCALS
+#define FORGET_SET
+#endif
+#define LOCALS byte r, me, e0, e1, fired, over, cur, got, visited, towake SET_LOCALS
+#define FORGET me = 0; e0 = 0; e1 = 0; fired = 0; over = 0; cur = 0; got = 0; visited = 0; towake = 0 FORGET_SET
 #define UNTIL_KILLED unless { dying[p] & MAIN }; end_main(p)
 #define RETURNED FORGET; done[p] = 1; false
 
@@ -157,8 +165,8 @@ again:
         open(e0);
         atomic {
             if
-            :: is_closed(a, e0) || (b != NONE && is_closed(b, e1)) || timed -> over = 1
-            :: !is_closed(a, e0) && (b == NONE || !is_closed(b, e1))
+            :: over && (is_closed(a, e0) || (b != NONE && is_closed(b, e1))) || timed -> over = 1
+            :: !(over && (is_closed(a, e0) || (b != NONE && is_closed(b, e1)))) -> over = 0
             fi;
 #ifdef MAY_CLOSE
         };
@@ -225,35 +233,175 @@ again:
     } UNTIL_KILLED
 }
 
-/* A set: its lead is on no queue, its member stays enrolled over `rounds` waits. */
-proctype collector(byte p; byte a; byte rounds) {
+#ifdef SETS
+/* A set: its lead is entry 0, on no queue; its member of queue h is entry h + 1. Compare `src/pending.rs`. */
+#define NM (NE - 1)
+#define EVERY (bit_of(NM) - 1)
+#define TIME 1
+#define DROP 2
+#if NE == 2
+#define is_any_closed is_closed(0, 1)
+#elif NE == 3
+#define is_any_closed (is_closed(0, 1) || is_closed(1, 2))
+#else
+#define is_any_closed (is_closed(0, 1) || is_closed(1, 2) || is_closed(2, 3))
+#endif
+
+#ifdef T_MARK_CLEARED_LATE
+#define clear_mark(e) skip
+#define AND_CLEARED(h) \
+    }; \
+    atomic { \
+        if \
+        :: !fired -> next_noted[h + 1] = 0 \
+        :: else \
+        fi
+#else
+#define clear_mark(e) next_noted[e] = 0
+#define AND_CLEARED(h)
+#endif
+/* In any order; who answers true is asked again. */
+#define ASK(h) \
+    :: atomic { !fired && pending & bit_of(h) -> evaluate(h); \
+        if \
+        :: !fired -> pending = pending & ~bit_of(h) \
+        :: else \
+        fi \
+        AND_CLEARED(h) }
+#ifdef T_UNREADABLE_IS_THE_END
+#define unreadable skip
+#else
+#define unreadable all = 1
+#endif
+
+/* Which members wakes have met. If that cannot be read, `all` are asked. */
+inline take_ready() {
+    atomic { top = noted[e0]; noted[e0] = 0; hops = 0 };
+    do
+    :: atomic { top == 0 -> hops = 0; break }
+    :: atomic { top != 0 -> cur = top - 1; hops++; pending = pending | bit_of(cur - 1);
+           top = next_noted[cur]; clear_mark(cur); cur = 0;
+           if
+           :: top == 0 -> unreadable
+           :: top != 0 && hops > NM -> top = 0; all = 1
+           :: top == LAST && hops <= NM -> top = 0
+           :: else
+           fi;
+           if
+           :: top == 0 -> hops = 0; break
+           :: else
+           fi }
+    od
+}
+
+/* The same where all are asked anyway. */
+inline forget_ready() {
+#ifdef T_NO_FORGET
+    atomic { pending = EVERY }
+#else
+    noted[e0] = 0;
+    do
+    :: atomic { cur < NM -> cur++; next_noted[cur] = 0;
+           if
+           :: cur == NM -> cur = 0; pending = EVERY; break
+           :: else
+           fi }
+    od
+#endif
+}
+
+/* Members stay enrolled over `rounds` waits that end because one was true, and `timeouts` that end otherwise. */
+proctype collector(byte p; byte rounds; byte timeouts) {
     LOCALS;
     {
+        atomic { live[p] -> begin_main(p); take_entry(p, e0, 0) };
+        start(e0, OPEN);
         do
-        :: section { live[p] && to_be_had(a) ->
-               begin_main(p); take_entry(p, e0, p - 1); or_dies; start(e0, OPEN);
-               take_entry(p, e1, NE - 1); elead[e1] = e0; estays[e1] = 1; or_dies;
-               take(a); enrol(a, e1); release(a); break }
-        od;
-again:  open(e0);
-        evaluate(a);
-        if
-        :: atomic { fired -> rounds--;
+        :: section { h < NM && to_be_had(h) ->
+               take_entry(p, e1, h + 1); elead[h + 1] = e0; estays[h + 1] = 1; e1 = 0; or_dies;
+               take(h);
                if
-               :: rounds > 0 ->
-                   fired = 0;
-                   if
-                   :: holds_claim(e1) -> word[e0] = OPEN; claim[e0] = 0
-                   :: else
-                   fi;
-                   goto again
+               :: closed[h] -> over = DROP
+               :: else -> enrol(h, h + 1)
+               fi;
+               release(h); pending = pending | bit_of(h); h++;
+               if
+               :: h == NM -> h = 0; break
                :: else
                fi }
-        :: atomic { !fired && (look[e0] || gone[e0]) -> goto again }
-        :: atomic { !fired && !look[e0] && !gone[e0] -> commit(e0); wants[p] = bit_of(a) };
-           sleep(e0, false)
+        od;
+        if
+        :: over -> goto leaving
+        :: else
         fi;
-        leave_one(a, e1);
+again:
+#ifdef T_TAKEN_BEFORE_OPEN
+        take_ready();
+#endif
+        atomic {
+            open(e0);
+            all = over;
+#ifdef MAY_CLOSE
+        };
+        atomic {
+#endif
+            if
+            :: over && is_any_closed -> over = DROP; look[e0] = 1; set_wide(e0)
+            :: !(over && is_any_closed) -> over = 0
+            :: !(over && is_any_closed) && timeouts > 0 -> over = TIME; timeouts--
+            fi;
+            if
+            :: over -> all = 1
+            :: else
+            fi
+        };
+#ifndef T_TAKEN_BEFORE_OPEN
+        if
+        :: all
+        :: !all -> take_ready()
+        fi;
+#endif
+        if
+        :: all -> forget_ready(); all = 0
+        :: !all
+        fi;
+        /* Fence A. */
+        do
+        ASK(0)
+#if NE > 2
+        ASK(1)
+#endif
+#if NE > 3
+        ASK(2)
+#endif
+        :: atomic { fired -> rounds--; over = (rounds == 0 -> DROP : 0);
+               if
+               :: word[e0] == HELD && claim[e0] == fired -> word[e0] = OPEN; claim[e0] = 0     /* it is answered */
+               :: else
+               fi;
+               fired = 0; goto leaving }
+        :: atomic { !fired && pending == 0 && over -> goto leaving }
+        :: atomic { !fired && pending == 0 && !over && (look[e0] || gone[e0]) -> goto again }
+        :: atomic { !fired && pending == 0 && !over && !look[e0] && !gone[e0] ->
+               commit(e0); wants[p] = EVERY; break }
+        od;
+        sleep(e0, timeouts > 0);
+leaving:
+        /* A claim that nothing has answered is passed on; in the end all queues are left. */
+        if
+        :: atomic { over == DROP -> pending = EVERY }
+        :: else
+        fi;
+        do
+        :: atomic { word[e0] == HELD -> h = claim[e0] - 1 };
+           settle(h, h + 1, true, false)
+        :: atomic { word[e0] != HELD && over == DROP && pending != 0 ->
+               h = lowest(pending); pending = pending & ~bit_of(h) };
+           settle(h, h + 1, true, true)
+        :: atomic { word[e0] != HELD && over == DROP && pending == 0 -> break }
+        :: atomic { word[e0] != HELD && over != DROP -> over = 0; h = 0; goto again }
+        od;
         atomic { finish(e0); RETURNED }
     } UNTIL_KILLED
 }
+#endif

@@ -6,7 +6,7 @@ proctype putter(byte p; byte a; byte b; byte many) {
     LOCALS;
     {
 again:  do
-        :: atomic { many > 0 && live[p] -> many--;
+        :: atomic { many > 0 && live[p] && puts(p, many) -> many--;
                if
                :: me == 0 -> begin_main(p)
                :: else
@@ -47,7 +47,7 @@ again:  do
 proctype waker(byte p; byte a) {
     LOCALS;
     {
-        atomic { GATE && live[p] -> begin_main(p) };
+        atomic { live[p] && gate(p) -> begin_main(p) };
         wake_one(a);
         atomic { owed++; RETURNED }
     } UNTIL_KILLED

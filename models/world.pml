@@ -34,7 +34,7 @@ byte linked[NQ];                /* which entries a walk along the links meets */
 bit closed[NQ];
 byte item[NQ];                  /* not the head's: the condition of those who wait here */
 
-/* Entry. The word is taken apart: state, claim, two bits. */
+/* Entry. The word is taken apart: state, claim, bits. `wide` is here where it says anything: to sets, and of closes. */
 #define IDLE 0
 #define OPEN 1
 #define ASLEEP 2
@@ -44,6 +44,21 @@ bit eshared[NE];                /* not exclusive */
 bit estays[NE];                 /* persistent: goes to the tail when it is claimed */
 byte word[NE], claim[NE];
 bit look[NE], gone[NE];
+#if defined(SETS) || defined(MAY_CLOSE)
+bit wide[NE];
+#define set_wide(l) wide[l] = 1
+#define clear_wide(l) wide[l] = 0
+#define is_wide(l) (wide[l] || gone[l])
+#else
+#define set_wide(l) skip
+#define clear_wide(l) skip
+#define is_wide(l) false
+#endif
+#ifdef SETS
+byte noted[NE];                 /* of a set's lead: the stack of the members that wakes have met, entry + 1 */
+byte next_noted[NE];            /* of a member: not noted; or LAST; or what is below it on the stack, entry + 1 */
+#define LAST 15
+#endif
 
 /* The kernel. */
 byte asleep;                    /* in futex_wait on the word of this lead: one bit for each entry */
@@ -56,7 +71,7 @@ bit in_call[N1];                /* inside a system call that changes a condition
 byte kills;
 #define THIS_THREAD (r < NS -> BELL : MAIN)
 /* Who dies at the same time. A bell that does not sweep is in the middle of nothing. */
-#ifdef THREADS_APART
+#if defined(THREADS_APART) || defined(THREAD_DIES)
 #define DIES(p) THIS_THREAD
 #elif KILLS == 1
 #define DIES(p) (MAIN | BELL)

@@ -8,15 +8,26 @@
 //! it, the entries are left to the bell thread, unclaimable.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use crate::atomic::{Guarded32, Ordering::*};
+use crate::atomic::{AtomicU32, Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of};
 use crate::error::Result;
 use crate::head::{self, Enrolment, Refusal};
-use crate::layout::{CLOSED, Entry, LAST, QueueHead};
+use crate::layout::{CLOSED, EXCLUSIVE, Entry, LAST, QueueHead};
 use crate::sys::clock::wall_clock;
 use crate::thread::Thread;
+
+/// So many waiters are no crowd.
+const FEW: u32 = if cfg!(loom) { 0 } else { 4 };
+
+/// Where many sleep together.
+pub(crate) struct Crowd<'a> {
+    pub(crate) word: &'a AtomicU32,
+    /// What it was before the wait committed: whoever has told this waiter to look since then has changed it.
+    pub(crate) seen: u32,
+}
 
 /// One queue of a wait.
 #[derive(Debug, Clone, Copy)]
@@ -69,22 +80,16 @@ impl Enrolled {
         label: &str,
         asleep: bool,
     ) -> Result<Result<Enrolled, Refusal>> {
-        let lead = thread.take_entry()?;
+        let lead = thread.take_lead()?;
         begin(thread, lead, label, asleep);
-        let outcome = head::lock(thread, spot.queue).map(|mut head| {
-            head.enrol(lead, spot.enrolment).map(|()| Place {
-                index: lead,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                let places = Places::One(place);
+        match enrol(thread, lead, spot) {
+            Ok(Ok(wakes)) => {
+                let places = Places::One(Place { index: lead, queue: spot.queue, wakes });
                 Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
             }
             refused => {
                 WaiterWord(&thread.space().entries()[lead as usize].word).finish();
+                thread.drop_lead(lead);
                 thread.give_entry(lead);
                 refused.map(|refused| refused.map(|_| unreachable!("it was refused")))
             }
@@ -93,7 +98,7 @@ impl Enrolled {
 
     /// Takes a lead, for as many queues as are added: that of a set (`stays`) is on none of them.
     pub(crate) fn on_many(thread: &Rc<Thread>, count: usize, label: &str, stays: bool) -> Result<Enrolled> {
-        let lead = thread.take_entry()?;
+        let lead = thread.take_lead()?;
         begin(thread, lead, label, false);
         let places = Places::Many(Vec::with_capacity(count));
         Ok(Enrolled { thread: thread.clone(), lead, places, stays })
@@ -110,16 +115,9 @@ impl Enrolled {
             entry.place.store(self.places.len() as u32, Relaxed);
             entry.ready_next.store(0, Relaxed);
         }
-        let outcome = head::lock(&self.thread, spot.queue).map(|mut head| {
-            head.enrol(index, spot.enrolment).map(|()| Place {
-                index,
-                queue: spot.queue,
-                wakes: head.wakes(),
-            })
-        });
-        match outcome {
-            Ok(Ok(place)) => {
-                self.many().push(place);
+        match enrol(&self.thread, index, spot) {
+            Ok(Ok(wakes)) => {
+                self.many().push(Place { index, queue: spot.queue, wakes });
                 Ok(Ok(()))
             }
             refused => {
@@ -165,6 +163,18 @@ impl Enrolled {
         self.places.get(at).and_then(|place| self.head(place.queue))
     }
 
+    /// The head of a queue on which enough others wait that this one is to sleep there as well, where one call wakes all.
+    /// Not where a wake may choose this one alone.
+    pub(crate) fn crowd(&self) -> Option<Crowd<'_>> {
+        let Places::One(place) = &self.places else {
+            return None;
+        };
+        let is_shared = self.entry(place.index).flags.load(Relaxed) & EXCLUSIVE == 0;
+        let joins = is_shared && self.thread.joins_crowds.get();
+        let head = self.head(place.queue).filter(|head| joins && head.waiting.load(Relaxed) > FEW)?;
+        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed) })
+    }
+
     /// Whether a spot's queue has seen a wake since it was enrolled.
     pub(crate) fn saw_wake(&self, at: usize) -> bool {
         self.head_of(at).is_none_or(|head| head.wakes.load(Relaxed) != self.places[at].wakes)
@@ -202,10 +212,11 @@ impl Enrolled {
     }
 
     /// Which members of a set wakes have met since this was last asked: `met` is told the place of each. False if that
-    /// cannot be said, because somebody died while he noted one, or a peer has written what is not true.
+    /// cannot be said, because a peer has written what is not true; then all are in doubt.
     ///
-    /// To be called before fence A, since a waker who finds a member noted does not note it again.
-    pub(crate) fn take_ready(&self, mut met: impl FnMut(usize)) -> bool {
+    /// To be called before fence A, since a waker who finds a member noted does not note it again. Only what is taken from the
+    /// stack is unmarked: what is marked otherwise is about to be put there, by a waker who must find it as he left it.
+    pub(crate) fn take_ready(&self, met: &mut dyn FnMut(usize)) -> bool {
         if !self.is_ours() {
             return false;
         }
@@ -215,22 +226,46 @@ impl Enrolled {
                 return true;
             }
             let Some(at) = self.place_of(next.wrapping_sub(1)) else {
-                return false;
+                break;
             };
             met(at);
             next = match self.entry(self.places[at].index).ready_next.swap(0, Relaxed) {
                 LAST => 0,
-                0 => return false,
+                0 => break,
                 next => next,
             };
         }
+        self.places.iter().for_each(|place| self.entry(place.index).doubt.store(1, Relaxed));
         false
     }
 
-    /// The same where every member will be looked at anyway.
-    pub(crate) fn forget_ready(&self) {
-        self.entry(self.lead).ready.swap(0, AcqRel);
-        self.places.iter().for_each(|place| self.entry(place.index).ready_next.store(0, Relaxed));
+    /// Finds out of the members in doubt whether they are among the ready, for an owner who asks all in any case. False if
+    /// one still is in doubt, because the lock of its head cannot be had.
+    pub(crate) fn settle_doubts(&self) -> bool {
+        let mut settled = true;
+        for place in self.places.iter() {
+            if self.entry(place.index).doubt.load(Relaxed) != 0 {
+                settled &= self.settle_doubt(*place);
+            }
+        }
+        settled
+    }
+
+    fn settle_doubt(&self, place: Place) -> bool {
+        // Not waiting for a lock, which somebody stopped may hold: until it can be had all members are asked.
+        let Ok(_head) = head::lock_within(&self.thread, place.queue, Duration::ZERO) else {
+            return false;
+        };
+        // Nobody is noting it now, and all that were noted are taken: so it is not among them, whatever it says.
+        let is_known = self.take_ready(&mut |_| ());
+        if is_known {
+            let entry = self.entry(place.index);
+            entry.doubt.store(0, Relaxed);
+            if !mutant("half a note stays") {
+                entry.ready_next.store(0, Relaxed);
+            }
+        }
+        is_known
     }
 
     /// Makes the next wait of a set look everywhere.
@@ -323,12 +358,14 @@ impl Enrolled {
         self.leave_all(fired);
     }
 
-    fn leave_all(&mut self, fired: Option<usize>) {
+    /// The same where it stands; it has left then.
+    pub(crate) fn leave_all(&mut self, fired: Option<usize>) {
         let ours = self.is_ours();
         let mut left = true;
         for place in self.places.iter() {
             left &= !ours || self.leave(*place, fired).is_ok();
         }
+        self.thread.drop_lead(self.lead);
         let others = || self.places.iter().map(|place| place.index).filter(|index| *index != self.lead);
         if !ours {
             // Given away with our slot: nothing here is ours to change.
@@ -353,6 +390,13 @@ impl Drop for Enrolled {
             self.leave_all(None);
         }
     }
+}
+
+/// Puts an entry on its queue; how many wakes that had seen by then.
+#[inline]
+fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<u64, Refusal>> {
+    let mut head = head::lock(thread, spot.queue)?;
+    Ok(head.enrol(index, spot.enrolment).map(|()| head.wakes()))
 }
 
 /// Makes an entry the lead of a wait that is on no queue yet.

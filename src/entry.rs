@@ -14,8 +14,8 @@
 //!    whoever passes a claim on: HELD(e) → OPEN, both under the lock of e's head. LOOK and GONE: anybody. All else is
 //!    the owner's. All by read-modify-write but `start` and `finish`, which run while the wait is on no queue: what they
 //!    overwrite was meant for no wait.
-//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP. So any bit, and any claim, ends the sleep
-//!    or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick sleeps some milliseconds on
+//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP, or exactly that and CROWD. So any other bit, and
+//!    any claim, ends the sleep or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick sleeps some milliseconds on
 //!    OPEN, which nobody has to end.)
 //! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
 //!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
@@ -33,7 +33,7 @@
 
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::mutant;
-use crate::layout::{ASLEEP, CLAIM_SHIFT, GONE, HELD, IDLE, LOOK, OPEN, STATE, STICKY, TICK, WIDE};
+use crate::layout::{ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, STATE, STICKY, TICK, WIDE};
 
 /// A lead entry's word.
 #[derive(Clone, Copy)]
@@ -53,6 +53,11 @@ pub(crate) fn may_sleep(word: u32) -> bool {
     word & STATE >= ASLEEP
 }
 
+/// The word of one who sleeps.
+pub(crate) fn asleep(in_crowd: bool) -> u32 {
+    if in_crowd { ASLEEP | CROWD } else { ASLEEP }
+}
+
 pub(crate) fn state_of(word: u32) -> u32 {
     word & STATE
 }
@@ -60,8 +65,7 @@ pub(crate) fn state_of(word: u32) -> u32 {
 impl<'a> WaiterWord<'a> {
     /// The owner enrols: evaluating, or committed at once if there is nothing to evaluate.
     pub(crate) fn start(self, asleep: bool) {
-        // ORDERING: after what says whose it is; pairs with the load in `Thread::end`.
-        self.0.store(if asleep { ASLEEP } else { OPEN }, Release);
+        self.0.store(if asleep { ASLEEP } else { OPEN }, Relaxed);
     }
 
     /// The owner begins an evaluation; returns what the word was, with the bits it clears.
@@ -74,22 +78,24 @@ impl<'a> WaiterWord<'a> {
     }
 
     /// The owner evaluated false: commits to sleep, giving up a claim. False if it has to look again.
-    pub(crate) fn commit(self) -> bool {
+    pub(crate) fn commit(self, in_crowd: bool) -> bool {
+        let asleep = asleep(in_crowd);
         if mutant("commit by store") {
-            self.0.store(ASLEEP, Relaxed);
+            self.0.store(asleep, Relaxed);
             return true;
         }
-        self.update(|word| (word & STICKY == 0).then_some(ASLEEP)).is_ok()
+        self.update(|word| (word & STICKY == 0).then_some(asleep)).is_ok()
     }
 
     /// The owner is awake: not to be claimed, but with all that others have set.
     pub(crate) fn wake(self) {
-        let _ = self.update(|word| (word & STATE == ASLEEP).then_some(word & !STATE | OPEN));
+        let _ = self.update(|word| (word & STATE == ASLEEP).then_some(word & !(STATE | CROWD) | OPEN));
     }
 
-    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable.
+    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable, and with it
+    /// what only a peer can have set.
     pub(crate) fn sleep_on(self) {
-        self.0.fetch_and(!(LOOK | WIDE | TICK), AcqRel);
+        self.0.fetch_and(!((1 << CLAIM_SHIFT) - 1) | STATE | GONE, AcqRel);
     }
 
     /// A waker meets an exclusive waiter through `entry`, whose head it has locked: claims it if it is asleep, or else
@@ -131,7 +137,9 @@ impl<'a> WaiterWord<'a> {
     pub(crate) fn tick(self) -> bool {
         // Who has told it may be stopped before he wakes it.
         self.0
-            .compare_exchange(ASLEEP, ASLEEP | LOOK | WIDE | TICK, AcqRel, Relaxed)
+            .fetch_update(AcqRel, Relaxed, |word| {
+                (word & !CROWD == ASLEEP).then_some(word | LOOK | WIDE | TICK)
+            })
             .map_or_else(may_sleep, may_sleep)
     }
 

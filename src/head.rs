@@ -5,13 +5,13 @@
 //! ```text
 //! enrol     order, flags, key… · waiting + 1 · queue := head (from here it is a member) · links
 //! leave     queue := 0 (from here it is none) · links · waiting − 1
-//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead
+//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead, or for a crowd
 //! pass on   a wake for the next · then the claim is cleared
 //! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
 //!
 //! 1. Whoever takes the lock from a dead owner rebuilds links and count from the entries before anything else, finishes a
-//!    half-done close, and has the owners of sets look everywhere, whose members may be noted by half. Nothing else can
+//!    half-done close, and has the owners of sets look everywhere, whose members may be noted by half (5). Nothing else can
 //!    be half-done: marks are repeated by the next step or by the ring.
 //! 2. A waker who dies between marking and the system call is covered by the ring that follows every death: it sets
 //!    LOOK in all leads, and wakes all that may be in the kernel, also those already claimed.
@@ -19,10 +19,14 @@
 //! 4. Each entry is met once in a walk, by one read-modify-write of its word. A non-exclusive one is told to look. Of the
 //!    exclusive, one that is asleep is claimed, and one that is awake is told to look again, because it may have
 //!    evaluated before the change and commit after we have passed.
-//! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. Who dies
-//!    in between, or between the two stores of a note, holds the lock: the repair tells to look everywhere, as does the ring.
-//!    Looking everywhere also takes back a note that was made by half, which would keep others from making it.
-//! 6. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
+//! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. A note is
+//!    two steps: the member says that it is among the ready, then it is put there. Who dies in between holds the lock: the
+//!    repair puts the head's members in doubt, and tells their owners to look everywhere; they find out under the lock.
+//! 6. Non-exclusive waiters of one queue that find others there sleep on two words at once: their own, and the head's
+//!    `flags`, so that one call wakes all of such a crowd. Nothing rests on that call being made: by their own word they
+//!    can always be woken, by the next waker or the ring. And nobody misses it: it comes after the mark in his word and
+//!    after a change of `flags`, both of which the kernel compares, with values from before the mark, as he goes to sleep.
+//! 7. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
 use std::time::Duration;
@@ -31,7 +35,9 @@ use crate::atomic::{Guarded64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Result};
-use crate::layout::{ASLEEP, CLOSED, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead};
+use crate::layout::{
+    ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead, TOLD,
+};
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::sys::process;
@@ -94,13 +100,16 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 }
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
-#[inline]
+///
+/// Inlined, because a guard that is returned through memory is written word by word and copied by pairs of words, for
+/// which the processor waits longer than for the lock.
+#[inline(always)]
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
 }
 
 /// The same, with another patience than the thread's own.
-#[inline]
+#[inline(always)]
 pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
     #[cold]
     fn misplaced(thread: &Thread, value: u64) -> Error {
@@ -291,6 +300,7 @@ impl LockedHead<'_> {
                 Err(now) => first = now,
             }
         }
+        entry.ready_next.store(0, Relaxed);
         false
     }
 
@@ -361,6 +371,7 @@ impl LockedHead<'_> {
     }
 
     /// After a death inside: links, count, a close that was not finished, and members that may be noted by half.
+    #[cold]
     fn repair(&mut self) {
         if !mutant("repair left out") {
             self.rebuild();
@@ -375,13 +386,15 @@ impl LockedHead<'_> {
         crash_point!("repair: done");
     }
 
-    /// Makes the owners of sets look everywhere: where only a thread has died, no ring does.
+    /// Says to the owners of sets which notes may have been made by half, and makes them look everywhere: where only a
+    /// thread has died, no ring does.
     fn alert_sets(&mut self) {
         for index in 0..self.list.used().len() as u32 {
             if self.has(index)
                 && self.entry(index).flags.load(Relaxed) & PERSISTENT != 0
                 && let Some((lead, word)) = self.lead_of(index)
             {
+                self.entry(index).doubt.store(1, Relaxed);
                 let before = word.look_everywhere();
                 self.wake_later(lead, before);
             }
@@ -407,7 +420,12 @@ impl LockedHead<'_> {
 
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
     fn wake_later(&mut self, lead: u32, before: u32) {
-        if may_sleep(before) {
+        if may_sleep(before) && before & CROWD != 0 {
+            self.inside.crowd().push(lead);
+            if !mutant("crowd not counted") {
+                self.head().flags.fetch_add(TOLD, Relaxed);
+            }
+        } else if may_sleep(before) {
             self.inside.wakes().push(lead);
         }
     }
@@ -432,7 +450,7 @@ impl Drop for LockedHead<'_> {
     fn drop(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
-        self.inside.wake(self.list.entries());
+        self.inside.wake(self.list.entries(), self.list.head);
     }
 }
 

@@ -20,16 +20,16 @@
 //! Lock word: `WAITERS`(31) `generation`(30…16) `record + 1`(15…0). Owner bits 0: free, whatever `WAITERS` says.
 //! `WAITERS` may be set without a sleeper; it may not be clear while somebody sleeps.
 //!
-//! Waiter word: `entry + 1`(31…8) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
-//! used. The four bits may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
-//! only the owner clears them.
+//! Waiter word: `entry + 1`(31…8) `CROWD`(6) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
+//! used. `TICK` … `LOOK` may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
+//! only the owner clears them. `CROWD` is the owner's; with it, he sleeps nowhere unless on the head as well.
 
 use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
 
 /// The first eight bytes of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"waitque\0");
 /// Raised whenever the meaning of any byte changes.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// Where the tables start.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// The tables, and objects that hold heads, start at multiples of this.
@@ -54,6 +54,8 @@ pub(crate) const GONE: u32 = 1 << 3;
 pub(crate) const WIDE: u32 = 1 << 4;
 /// Beside `LOOK`: it is the tick's.
 pub(crate) const TICK: u32 = 1 << 5;
+/// Beside `ASLEEP`: sleeps on the head's `flags` as well, where one call wakes all who do.
+pub(crate) const CROWD: u32 = 1 << 6;
 /// What keeps a waiter from falling asleep.
 pub(crate) const STICKY: u32 = LOOK | GONE | WIDE | TICK;
 /// How far the claiming entry's index plus one is shifted.
@@ -64,8 +66,11 @@ pub(crate) const WAITERS: u32 = 1 << 31;
 /// Both the record index plus one and its generation.
 pub(crate) const OWNER: u32 = !WAITERS;
 
-/// [`Head::flags`]: nobody can wait here any more.
+/// [`QueueHead::flags`]: nobody can wait here any more.
 pub(crate) const CLOSED: u32 = 1;
+/// [`QueueHead::flags`]: one more of a crowd was told to look. All other bits count them, so that who then goes to sleep
+/// here does not.
+pub(crate) const TOLD: u32 = 2;
 
 /// [`Entry::flags`]: woken one at a time, oldest first.
 pub(crate) const EXCLUSIVE: u32 = 1;
@@ -176,8 +181,9 @@ pub(crate) struct Record {
 
 /// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
 /// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`; `fired` is
-/// raised and `ready_next` set under it, and lowered and cleared by the owner without it; the lead's `ready` grows under
-/// the lock of any member's head, and is emptied by the owner, by read-modify-write. The rest belongs to the owner and
+/// raised and `ready_next` and `doubt` set under it; the owner lowers the first and takes the second without it, and clears
+/// the third under it. The lead's `ready` grows under the lock of any member's head, and is emptied by the owner, by
+/// read-modify-write. The rest belongs to the owner and
 /// rests while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
@@ -213,7 +219,9 @@ pub(crate) struct Entry {
     pub(crate) ready: AtomicU32,
     /// A set's member: the next of them, or `LAST`; 0 while it is not among them.
     pub(crate) ready_next: AtomicU32,
-    pub(crate) reserved: Guarded64,
+    /// A set's member: not 0 if `ready_next` may say that it is among them while it is not.
+    pub(crate) doubt: AtomicU32,
+    pub(crate) reserved: Guarded32,
     pub(crate) label: Text<4>,
 }
 
@@ -247,6 +255,7 @@ pub struct QueueHead {
     pub(crate) waiting: AtomicU32,
     pub(crate) first: Guarded32,
     pub(crate) last: Guarded32,
+    /// A crowd sleeps here.
     pub(crate) flags: AtomicU32,
     pub(crate) rescues: Guarded32,
     /// The next ticket.
@@ -354,7 +363,7 @@ mod assertions {
     at!(Record { owner: 0, mark: 8, generation: 12, tid: 16, holding: 24, unused: 88 } size 128 align 64);
     at!(Entry { word: 0, lead: 4, owner: 8, queue: 16, order: 24, flags: 32, class: 36, key: 40, fired: 44, next: 48,
         prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, place: 76, ready: 80, ready_next: 84,
-        reserved: 88, label: 96 } size 128 align 64);
+        doubt: 88, reserved: 92, label: 96 } size 128 align 64);
     at!(Object { state: 0, align: 4, offset: 8, size: 16, reserved: 24, tag: 32, name: 64, unused: 128 }
         size 192 align 64);
     at!(QueueHead { lock: 0, waiting: 4, first: 8, last: 12, flags: 16, rescues: 20, tickets: 24, wakes: 32, claims: 40,

@@ -11,7 +11,7 @@ use crate::options::WaitOptions;
 use crate::pending::{Asking, Pending};
 use crate::queue::Queue;
 use crate::region::Region;
-use crate::sleep::{JustSleep, Manner};
+use crate::sleep::JustSleep;
 use crate::wait::{self, Ended};
 use crate::waiting::Waiting;
 
@@ -91,17 +91,16 @@ pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<us
     if let Some(at) = evaluate(sources) {
         return Ok(at);
     }
-    let queues: Vec<&Queue> = sources.iter().map(|source| source.queue).collect();
-    let outcome = |ended| outcome(queues.iter().copied(), ended);
     if options.is_poll() {
-        let closed = queues.iter().position(|queue| queue.is_closed());
-        return outcome(wait::poll(closed, &mut || evaluate(sources)));
+        let closed = sources.iter().position(|source| source.queue.is_closed());
+        let ended = wait::poll(closed, &mut || evaluate(sources));
+        return outcome(sources.iter().map(|source| source.queue), ended);
     }
     let spots: Vec<_> = sources.iter().map(|source| source.queue.spot(&source.options, 0)).collect();
     let thread = region.enter()?;
     let manner = options.manner(&region)?;
     let ended = wait::wait(&thread, &spots, &manner, &mut JustSleep, &mut || evaluate(sources))?;
-    outcome(ended)
+    outcome(sources.iter().map(|source| source.queue), ended)
 }
 
 /// The region that all the queues of a wait are in.
@@ -214,8 +213,8 @@ impl WaitSet {
         if !queue.region().is_same(&self.region) {
             return Err(Error::ForeignObject { region: self.region.label().clone(), what: "queue of a set" });
         }
-        let label = options.manner(&self.region)?.label;
-        if let Err(refusal) = self.enrolled.add(queue.spot(options, PERSISTENT), label)? {
+        options.check(&self.region)?;
+        if let Err(refusal) = self.enrolled.add(queue.spot(options, PERSISTENT), options.text())? {
             queue.outcome(Ended::refused(refusal, 0))?;
         }
         let (member, at) = (Member(self.next), self.members.len());
@@ -236,7 +235,7 @@ impl WaitSet {
         if let Some(at) = self.places.get(&member).copied() {
             self.enrolled.leave_one(at)?;
             // Off its queue it is not noted any more; what was noted before has to be read before it can be used elsewhere.
-            if !self.enrolled.take_ready(|at| self.pending.push(at)) {
+            if !self.enrolled.take_ready(&mut |at| self.pending.push(at)) {
                 self.ask_all();
             }
             self.pending.remove(at);
@@ -262,7 +261,9 @@ impl WaitSet {
         options: &WaitOptions,
         mut condition: impl FnMut(Member) -> bool,
     ) -> Result<Member> {
-        let manner = manner_of(&self.region, options)?;
+        // A check of the membership as a whole: the thread itself is the one that made the set.
+        self.region.enter()?.flush();
+        let manner = options.manner(&self.region)?;
         let (enrolled, members) = (&self.enrolled, &self.members);
         let ask = |at: usize| condition(members[at].0);
         let mut asking = Asking { enrolled, pending: &mut self.pending, ask };
@@ -281,11 +282,7 @@ impl WaitSet {
     }
 
     /// Begins a wait whose conditions the caller evaluates: see [`Waiting`].
-    ///
-    /// # Errors
-    ///
-    /// As [`WaitSet::wait`], but for those of the sleep.
-    pub fn begin_wait<'a>(&'a mut self, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+    pub fn begin_wait<'a>(&'a mut self, options: &WaitOptions<'a>) -> Waiting<'a> {
         Waiting::on_set(self, options)
     }
 
@@ -312,12 +309,6 @@ impl WaitSet {
     pub fn take_fired(&mut self, member: Member) -> u32 {
         self.places.get(&member).map_or(0, |at| self.enrolled.take_fired(*at))
     }
-}
-
-/// How a wait of a set sleeps, after a check of the membership as a whole: the thread itself is the one that made the set.
-pub(crate) fn manner_of<'a>(region: &'a Region, options: &WaitOptions<'a>) -> Result<Manner<'a>> {
-    region.enter()?.flush();
-    options.manner(region)
 }
 
 impl fmt::Debug for WaitSet {

@@ -133,6 +133,26 @@ impl Member {
         Thread::claim(&self.space, prober, myself, self.id, patience, self.lingering.clone())
     }
 
+    /// A thread ends of which something was forgotten: takes its waits off, and gives back what it had.
+    pub(crate) fn end(&self, thread: &Thread) {
+        for entries in thread.end() {
+            // (Not by way of the list, which the bell may be working on.)
+            if entries.iter().all(|index| leave(thread, *index).is_ok()) {
+                self.free(&entries);
+            } else {
+                thread.linger(entries);
+            }
+        }
+        thread.give_back();
+    }
+
+    fn free(&self, entries: &[u32]) {
+        for index in entries {
+            let owner = &self.space.entries()[*index as usize].owner;
+            let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
+        }
+    }
+
     /// Tries again to leave queues; true if some are left.
     pub(crate) fn settle_lingering(&self, thread: &Thread) -> bool {
         // Not under its lock: a thread that has something to add must not wait for a queue's. And one by one, each off the
@@ -141,10 +161,7 @@ impl Member {
         for entries in lingering {
             if entries.iter().all(|index| leave(thread, *index).is_ok()) {
                 self.lingering.list().retain(|other| *other != entries);
-                for index in &entries {
-                    let owner = &self.space.entries()[*index as usize].owner;
-                    let _ = owner.compare_exchange(self.id, 0, AcqRel, Relaxed);
-                }
+                self.free(&entries);
             }
         }
         !self.lingering.list().is_empty()

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::head::{ALL, Enrolment, Wake};
 use crate::layout::{EXCLUSIVE, PRIORITY};
 use crate::offset::Space;
+use crate::pace::Pace;
 use crate::region::Region;
 use crate::sleep::{InterruptWord, Manner, Signals};
 use crate::sys::clock::Deadline;
@@ -179,6 +180,10 @@ impl<'a> WaitOptions<'a> {
         self.spin.is_none() && region.member().settings.spin.is_none()
     }
 
+    pub(crate) fn text(&self) -> &'a str {
+        self.label
+    }
+
     pub(crate) fn is_poll(&self) -> bool {
         self.timeout.is_some_and(|timeout| timeout.is_zero())
     }
@@ -187,19 +192,34 @@ impl<'a> WaitOptions<'a> {
     where
         'a: 'm,
     {
+        self.check(region).map(|()| self.manner_with(region, None))
+    }
+
+    /// Whether they are for this region.
+    #[inline]
+    pub(crate) fn check(&self, region: &Region) -> Result<()> {
         if self.interrupter.is_some_and(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
             return Err(Error::ForeignObject { region: region.label().clone(), what: "interrupter" });
         }
-        Ok(Manner {
+        Ok(())
+    }
+
+    /// The same for options that were checked.
+    #[inline]
+    pub(crate) fn manner_with<'m>(&self, region: &'m Region, pace: Option<&'m Pace>) -> Manner<'m>
+    where
+        'a: 'm,
+    {
+        Manner {
             deadline: self.timeout.and_then(Deadline::after),
             signals: self.signals,
             handle: self.interrupter.map(|interrupter| &*interrupter.word),
             tick: region.member().timer(),
             spin: self.spin.or(region.member().settings.spin).unwrap_or(Duration::ZERO),
-            pace: None,
+            pace,
             label: self.label,
             bell: Some(region),
-        })
+        }
     }
 }
 

@@ -23,6 +23,8 @@ use crate::sys::clock::{Deadline, earlier};
 
 /// How long a wait spins at most: about what a sleep and a wake take between two processors.
 const BUDGET: Duration = Duration::from_micros(60);
+/// How often a wait that is to spin evaluates before all else.
+const GLANCE: u32 = 4;
 /// How often a spin evaluates between two looks at the clock: more and more, as long as its time is not over.
 const MOST_EVALUATIONS: u32 = 32;
 /// At most so many powers of two waits sleep after spins that failed.
@@ -78,6 +80,33 @@ pub(crate) fn budget(pace: Option<&Pace>, told: Duration) -> Duration {
     if pace.is_some_and(Pace::spins) { BUDGET } else { told }
 }
 
+/// The first evaluations of a wait that is to spin, before anything is done that only a sleep needs, and that takes longer
+/// than a quick reply. Few, since wakes that were put off are still to be made, and a condition may be slow.
+pub(crate) fn glance(
+    space: &Space,
+    spots: &[Spot],
+    budget: Duration,
+    pace: Option<&Pace>,
+    evaluate: &mut dyn FnMut() -> Option<usize>,
+) -> Option<usize> {
+    if budget.is_zero() || !spots.iter().all(|spot| is_first(space, *spot)) {
+        return None;
+    }
+    let look = |_| {
+        spin_loop();
+        evaluate()
+    };
+    (0..GLANCE).find_map(look).inspect(|_| {
+        pace.inspect(|pace| pace.spun(true));
+    })
+}
+
+/// Whether nobody who came first is overtaken by a spin.
+fn is_first(space: &Space, spot: Spot) -> bool {
+    spot.enrolment.flags & EXCLUSIVE == 0
+        || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
+}
+
 /// A spin under way.
 pub(crate) struct Spin<'a> {
     budget: Duration,
@@ -126,11 +155,7 @@ impl<'a> Spin<'a> {
         // (The more there were without a look at the clock, the shorter an evaluation is.)
         self.allowed = MOST_EVALUATIONS.min(self.allowed * 2);
         self.left = self.allowed;
-        let is_first = |spot: Spot| {
-            spot.enrolment.flags & EXCLUSIVE == 0
-                || space.head(spot.queue).is_some_and(|head| head.waiting.load(Relaxed) == 0)
-        };
-        spots.all(is_first)
+        spots.all(|spot| is_first(space, spot))
     }
 
     /// The condition was true.

@@ -72,9 +72,7 @@ impl Drop for Threads {
             // on is left now.
             thread.locker().mark_again();
             if Rc::strong_count(thread) > 1 && member.is_current() {
-                thread.end();
-                member.settle_lingering(thread);
-                thread.give_back();
+                member.end(thread);
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Whom a set asks next, so that a wait costs as much as there is to do, and not as much as the set has members.
 //!
 //! A member is asked when it is new, when a wake has met it since it was last asked, and for as long as it answers true. All
-//! are asked where that cannot be known: the word says WIDE, or what wakers have noted cannot be read.
+//! are asked where that cannot be known: the word says WIDE, what wakers have noted cannot be read, or a member is in doubt.
 //!
 //! Why nothing is missed: a waker changes the condition, fence B, and notes the member, unless it finds it noted; then it
 //! sets LOOK. The owner clears LOOK, takes the notes, fence A, and asks. If the waker found it noted, the owner had not
 //! taken the note yet, and asks after the change. If it noted it after the owner took the notes, LOOK is set after the
-//! owner cleared it, and he does not fall asleep before the next turn, which takes it.
+//! owner cleared it, and he does not fall asleep before the next turn, which takes it. What keeps this true is that a
+//! member which says that it is noted is on the stack, or about to be put there by a waker who then sets LOOK; a death
+//! in between puts it in doubt.
 
 use std::collections::VecDeque;
 
@@ -19,6 +21,8 @@ pub(crate) struct Pending {
     turns: VecDeque<usize>,
     /// For each place, whether it is among them.
     is_in: Vec<bool>,
+    /// Whether wakes of some member may go unnoted.
+    in_doubt: bool,
 }
 
 impl Pending {
@@ -44,8 +48,9 @@ impl Pending {
 
     /// Takes over what wakes have noted, or all members. To be called between the clearing of LOOK and fence A.
     pub(crate) fn choose(&mut self, enrolled: &Enrolled, everywhere: bool) {
-        if everywhere || !enrolled.take_ready(|at| self.push(at)) {
-            enrolled.forget_ready();
+        let is_known = enrolled.take_ready(&mut |at| self.push(at));
+        if everywhere || !is_known || self.in_doubt {
+            self.in_doubt = !enrolled.settle_doubts();
             (0..self.is_in.len()).for_each(|at| self.push(at));
         }
     }

@@ -10,10 +10,10 @@ use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
 use crate::options::WaitOptions;
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
-use crate::sleep::{AroundSleep, Commands, JustSleep, Manner};
+use crate::sleep::{AroundSleep, Commands, JustSleep};
 use crate::wait::{self, Ended};
 use crate::waiting::Waiting;
 
@@ -240,11 +240,8 @@ impl Queue {
     }
 
     /// Begins a wait whose condition, which was false just now, the caller evaluates: see [`Waiting`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Queue::wait_event_with`], but for those of the sleep.
-    pub fn begin_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+    #[inline]
+    pub fn begin_wait<'a>(&'a self, options: &WaitOptions<'a>) -> Waiting<'a> {
         Waiting::on_one(self, options)
     }
 
@@ -285,9 +282,14 @@ impl Queue {
             let closed = self.is_closed().then_some(0);
             return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
         }
-        let manner = Manner { pace, ..options.manner(&self.region)? };
-        let thread = self.region.enter()?;
-        let ended = wait::wait(&thread, &[self.spot(options, 0)], &manner, around, evaluate)?;
+        options.check(&self.region)?;
+        let mut manner = options.manner_with(&self.region, pace);
+        manner.spin = pace::budget(pace, manner.spin);
+        let spots = [self.spot(options, 0)];
+        let ended = match pace::glance(self.region.space(), &spots, manner.spin, pace, evaluate) {
+            Some(at) => Ended::Fired(at),
+            None => wait::wait(&self.region.enter()?, &spots, &manner, around, evaluate)?,
+        };
         self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
     }
 

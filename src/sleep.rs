@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::crash::mutant;
-use crate::enrolled::Enrolled;
-use crate::entry::{WaiterWord, claim_of, may_sleep};
+use crate::enrolled::{Crowd, Enrolled};
+use crate::entry::{WaiterWord, asleep, claim_of, may_sleep};
 use crate::error::Result;
 use crate::layout::{ASLEEP, GONE, LOOK, OPEN, TICK};
 use crate::offset::Space;
@@ -37,7 +37,7 @@ pub(crate) struct Manner<'a> {
     pub(crate) signals: Signals<'a>,
     pub(crate) handle: Option<&'a InterruptWord>,
     pub(crate) tick: Option<Duration>,
-    /// How long to evaluate before sleeping, unless that is learned.
+    /// How long to evaluate before sleeping.
     pub(crate) spin: Duration,
     pub(crate) pace: Option<&'a Pace>,
     pub(crate) label: &'a str,
@@ -159,17 +159,28 @@ fn rescued(enrolled: &Enrolled, at: usize) {
     }
 }
 
-/// Sleeps while the word is ASLEEP, at most until the tick.
-pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner) -> Slept {
+/// Sleeps while the word is ASLEEP, at most until the tick; with the crowd of a head, if that is said.
+pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) -> Slept {
     let thread = enrolled.thread();
     thread.flush();
     let word = enrolled.word();
     // Spread over a quarter of the tick, so that waiters do not all look around at once.
     let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
     let until = earlier(manner.deadline, tick.and_then(Deadline::after));
-    let outcome = match manner.signals {
-        Signals::None => futex::wait(word.0, ASLEEP, until),
-        signals => {
+    let outcome = match (crowd, manner.signals) {
+        (Some(crowd), _) => {
+            let words = [(word.0, asleep(true)), (crowd.word, crowd.seen)];
+            match futex::wait_any(&words, until) {
+                // Not to be tried again: this turn of the loop has not slept, the next one does without.
+                None | Some(Sleep::Failed(_)) => {
+                    thread.joins_crowds.set(false);
+                    Sleep::Woken
+                }
+                Some(outcome) => outcome,
+            }
+        }
+        (None, Signals::None) => futex::wait(word.0, ASLEEP, until),
+        (None, signals) => {
             let _blocked = block(signals);
             futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
         }

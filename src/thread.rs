@@ -14,7 +14,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
 use crate::error::{Error, Result};
-use crate::layout::{Entry, IDLE, Record};
+use crate::layout::{Entry, QueueHead, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
 use crate::sys::futex;
@@ -30,12 +30,16 @@ const DEFERRED: usize = 64;
 struct Kept {
     /// Leads to wake after the unlock.
     wakes: Vec<u32>,
+    /// Those of them that sleep on the head as well.
+    crowd: Vec<u32>,
     /// Members and their places, for a rebuild.
     order: Vec<(u64, u32)>,
     /// Leads whose system call is put off until [`Thread::flush`]; `None` outside of `wake_up_sync`.
     deferred: Option<Vec<u32>>,
     /// Entries for the next waits.
     spare: Vec<u32>,
+    /// The leads of the waits that have not ended.
+    leads: Vec<u32>,
     /// Where the search for a free one begins: behind the last that was found, so that many are found in one walk.
     search: usize,
 }
@@ -49,13 +53,30 @@ impl Inside<'_> {
         &mut self.0.wakes
     }
 
+    pub(crate) fn crowd(&mut self) -> &mut Vec<u32> {
+        &mut self.0.crowd
+    }
+
     pub(crate) fn order(&mut self) -> &mut Vec<(u64, u32)> {
         &mut self.0.order
     }
 
-    /// Makes, or puts off, the system calls of the wakes that were noted.
-    pub(crate) fn wake(&mut self, entries: &[Entry]) {
-        let Kept { wakes, deferred, .. } = &mut *self.0;
+    /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
+    #[inline]
+    pub(crate) fn wake(&mut self, entries: &[Entry], head: &QueueHead) {
+        if !self.0.wakes.is_empty() || !self.0.crowd.is_empty() {
+            self.wake_noted(entries, head);
+        }
+    }
+
+    fn wake_noted(&mut self, entries: &[Entry], head: &QueueHead) {
+        let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
+        // Also wakes those of the crowd that were not meant: not where they may be the most.
+        let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
+        if !crowd.is_empty() && is_most && deferred.is_none() && wake_crowd(head) {
+            crowd.clear();
+        }
+        wakes.append(crowd);
         if let Some(deferred) = deferred {
             let room = deferred.capacity() - deferred.len();
             deferred.extend(wakes.drain(..room.min(wakes.len())));
@@ -70,6 +91,10 @@ impl Inside<'_> {
         }
         wakes.clear();
     }
+}
+
+fn wake_crowd(head: &QueueHead) -> bool {
+    mutant("crowd not woken") || futex::try_wake(&head.flags)
 }
 
 impl Drop for Inside<'_> {
@@ -105,6 +130,8 @@ pub(crate) struct Thread {
     participant: u64,
     /// How long a lock may be held by a living owner before it counts as stuck.
     pub(crate) patience: Duration,
+    /// Whether the kernel lets it sleep on two words.
+    pub(crate) joins_crowds: Cell<bool>,
     kept: RefCell<Kept>,
     lingering: Arc<Lingering>,
     /// What is left of it are waits and guards in frames that are no more, or in memory that goes after this.
@@ -122,7 +149,7 @@ impl Thread {
         patience: Duration,
         lingering: Arc<Lingering>,
     ) -> Result<Thread> {
-        let (wakes, order) = (room(space)?, room(space)?);
+        let (wakes, crowd, order) = (room(space)?, room(space)?, room(space)?);
         let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
         let index = if myself.is_bell {
@@ -137,10 +164,12 @@ impl Thread {
         };
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
-        let kept = Kept { wakes, order, deferred: None, spare: Vec::with_capacity(SPARE), search: 0 };
+        let few = || Vec::with_capacity(SPARE);
+        let kept = Kept { wakes, crowd, order, deferred: None, spare: few(), leads: few(), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         let (kept, has_ended) = (RefCell::new(kept), Cell::new(false));
-        Ok(Thread { locker, participant, patience, kept, lingering, has_ended })
+        let joins_crowds = Cell::new(true);
+        Ok(Thread { locker, participant, patience, joins_crowds, kept, lingering, has_ended })
     }
 
     /// Begins what no signal handler may interrupt with another call of ours.
@@ -176,25 +205,25 @@ impl Thread {
         self.has_ended.get()
     }
 
-    /// The thread ends, and something of it was forgotten, or is dropped only later: makes its waits those of nobody, to be
-    /// taken off with the [`Lingering`]. What else it has is to be given back after that.
-    pub(crate) fn end(&self) {
-        if self.locker.is_forked() || self.has_ended.replace(true) {
-            return;
+    /// The thread ends, and something of it was forgotten, or is dropped only later: from here on its waits are nobody's.
+    /// Returns the entries of each, lead first, for the caller to take off, and unclaimable.
+    pub(crate) fn end(&self) -> Vec<Vec<u32>> {
+        if self.locker.is_forked() || mutant("waits of the ended stay") || self.has_ended.replace(true) {
+            return Vec::new();
         }
+        let leads = self.begin().map(|mut inside| std::mem::take(&mut inside.0.leads)).unwrap_or_default();
         let entries = &self.space().entries()[..self.space().entries_used()];
-        let is_mine = |entry: &Entry| entry.owner.load(Acquire) == self.participant;
-        for (lead, entry) in (0..).zip(entries) {
-            // ORDERING: the word before the record: what a wait of another thread says of itself comes first.
-            let waits = entry.word.load(Acquire) != IDLE && entry.lead.load(Relaxed) == lead;
-            if waits && is_mine(entry) && entry.record.load(Relaxed) == self.locker.record() {
-                let follows = |other: &Entry| {
-                    other.queue.load(Acquire) != 0 && other.lead.load(Relaxed) == lead && is_mine(other)
-                };
-                let others = (0..).zip(entries).filter(|(index, other)| *index != lead && follows(other));
-                self.linger(std::iter::once(lead).chain(others.map(|(index, _)| index)).collect());
-            }
-        }
+        let entries_of = |lead: u32| {
+            WaiterWord(&entries[lead as usize].word).gone();
+            // (What is on a queue is no other wait's as long as it names this lead.)
+            let follows = |(index, entry): &(u32, &Entry)| {
+                let is_on_a_queue = entry.queue.load(Acquire) != 0;
+                is_on_a_queue && *index != lead && entry.lead.load(Relaxed) == lead
+            };
+            let others = (0..).zip(entries).filter(follows).map(|(index, _)| index);
+            std::iter::once(lead).chain(others).collect()
+        };
+        leads.into_iter().map(entries_of).collect()
     }
 
     /// Gives back what was kept, but for the record of a thread that holds a lock.
@@ -208,6 +237,23 @@ impl Thread {
         if !self.locker.holds_any() {
             let record = &self.space().records()[self.locker.record() as usize];
             let _ = record.owner.compare_exchange(self.participant, 0, AcqRel, Relaxed);
+        }
+    }
+
+    /// An entry to lead a wait.
+    pub(crate) fn take_lead(&self) -> Result<u32> {
+        let lead = self.take_entry()?;
+        self.begin()?.0.leads.push(lead);
+        Ok(lead)
+    }
+
+    /// The wait has ended that it led; the entry is to be given back, or lingers.
+    pub(crate) fn drop_lead(&self, lead: u32) {
+        if let Ok(mut inside) = self.begin() {
+            let leads = &mut inside.0.leads;
+            if let Some(at) = leads.iter().rposition(|other| *other == lead) {
+                leads.swap_remove(at);
+            }
         }
     }
 

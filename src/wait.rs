@@ -27,9 +27,9 @@ use crate::enrolled::{Enrolled, Spot};
 use crate::entry::{claim_of, state_of};
 use crate::error::{Error, Result};
 use crate::head::Refusal;
-use crate::layout::{ASLEEP, EXCLUSIVE, GONE, LOOK, WIDE};
-use crate::pace::{self, Pace, Spin};
-use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Slept, sleep};
+use crate::layout::{ASLEEP, EXCLUSIVE, GONE, WIDE};
+use crate::pace::{Pace, Spin};
+use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 use crate::thread::Thread;
@@ -100,15 +100,14 @@ pub(crate) fn wait(
     mut evaluate: &mut dyn FnMut() -> Option<usize>,
 ) -> Result<Ended> {
     thread.flush();
-    let (budget, until) = (pace::budget(manner.pace, manner.spin), manner.deadline);
-    let mut spin = Spin::new(budget, until, manner.pace);
+    let mut spin = Spin::new(manner.spin, manner.deadline, manner.pace);
     while spin.again(thread.space(), spots.iter().copied()) {
         if let Some(at) = evaluate() {
             spin.succeeded();
             return Ok(Ended::Fired(at));
         }
     }
-    let learner = Learner::new(manner.pace, budget);
+    let learner = Learner::new(manner.pace, manner.spin);
     let enrolled = match enrol(thread, spots.iter().copied(), manner.label)? {
         Ok(enrolled) => enrolled,
         // It may have been closed after the condition became true, which beats it.
@@ -240,12 +239,14 @@ impl Turn {
             return Ok(Some(give_up(manner, reason)));
         }
         manner.look_after_bell(self.before);
-        if !enrolled.word().commit() {
+        // (A sleep on two words is restarted after signals.)
+        let crowd = enrolled.crowd().filter(|_| matches!(manner.signals, Signals::None));
+        if !enrolled.word().commit(crowd.is_some()) {
             return Ok(None);
         }
         crash_point!("wait: committed, awake");
         around.before();
-        self.slept = sleep(enrolled, manner);
+        self.slept = sleep(enrolled, manner, crowd);
         crash_point!("wait: woken");
         around.after()?;
         Ok(None)
@@ -280,8 +281,8 @@ pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<
     }
     let _listening = Listening::new(manner.handle, enrolled);
     let mut interrupted = false;
-    if reason_to_stop(enrolled, manner, true, false).is_none() && enrolled.word().commit() {
-        interrupted = sleep(enrolled, manner).interrupted;
+    if reason_to_stop(enrolled, manner, true, false).is_none() && enrolled.word().commit(false) {
+        interrupted = sleep(enrolled, manner, None).interrupted;
         // Awake, so not to be claimed; a claim, and what `prepare` would clear, stays.
         enrolled.word().wake();
     }
@@ -328,13 +329,13 @@ pub(crate) fn wait_woken(
             }
             return Ok(reason.map_or(Ended::Fired(0), |reason| give_up(manner, reason)));
         }
-        if now & LOOK != 0 {
-            // Whatever it was set for is looked for above, after this.
+        if now != ASLEEP {
+            // LOOK: whatever it was set for is looked for above, after this.
             word.sleep_on();
             continue;
         }
         around.before();
-        slept = sleep(&enrolled, manner);
+        slept = sleep(&enrolled, manner, None);
         around.after()?;
     }
 }

@@ -29,14 +29,14 @@ use crate::wait::{self, Ended, Learner, Turn};
 /// # let region = Region::builder().create_memfd("example")?;
 /// # let (queue, ready) = (region.queue("queue")?, region.object::<AtomicU32>("ready")?);
 /// # ready.store(1, Release);
-/// let mut waiting = queue.begin_wait(&WaitOptions::new())?;
+/// let mut waiting = queue.begin_wait(&WaitOptions::new());
 /// loop {
 ///     waiting.next_condition()?; // sleeps, unless there is something to evaluate
 ///     if ready.load(Acquire) != 0 {
+///         waiting.finish();
 ///         break;
 ///     }
 /// }
-/// waiting.finish();
 /// # Ok(())
 /// # }
 /// ```
@@ -64,14 +64,18 @@ enum Stage<'a> {
     Staying,
     /// Over for this reason, unless a condition is true after all.
     Ending(Ended),
-    Over(Error),
+    Failed(Error),
+    Over,
 }
 
 enum On<'a> {
-    /// The place to ask next.
-    Queues(Few<(&'a Queue, Spot)>, usize),
+    One(&'a Queue, Spot, Asked),
+    Many(Vec<(&'a Queue, Spot)>, usize),
     Set(Members<'a>),
 }
+
+/// Whether the one condition was asked in this turn.
+type Asked = bool;
 
 struct Members<'a> {
     enrolled: &'a Enrolled,
@@ -81,29 +85,19 @@ struct Members<'a> {
     asked: Option<usize>,
 }
 
-/// Of which one needs no allocation.
-enum Few<T> {
-    One([T; 1]),
-    Many(Vec<T>),
-}
-
-impl<T> std::ops::Deref for Few<T> {
-    type Target = [T];
-    fn deref(&self) -> &[T] {
-        match self {
-            Few::One(one) => one,
-            Few::Many(many) => many,
-        }
-    }
-}
-
 impl<'a> Waiting<'a> {
     /// On one queue, whose condition was false just now.
-    pub(crate) fn on_one(queue: &'a Queue, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
-        let region = queue.region();
-        let manner = Manner { pace: queue.pace(options), ..options.manner(region)? };
-        let on = Few::One([(queue, queue.spot(options, 0))]);
-        Self::on_queues(on, 1, region, manner, options.is_poll())
+    ///
+    /// (All that may fail is reported later: what is large is made where it is to be.)
+    #[inline]
+    pub(crate) fn on_one(queue: &'a Queue, options: &WaitOptions<'a>) -> Waiting<'a> {
+        let on = On::One(queue, queue.spot(options, 0), true);
+        let manner = options.manner_with(queue.region(), queue.pace(options));
+        let was_first = !queue.has_sleepers_without_fence();
+        let mut waiting =
+            Waiting { manner, listening: None, stage: Stage::Over, on, turn: Turn::default(), was_first };
+        waiting.begin(queue.region(), options);
+        waiting
     }
 
     /// On many queues, each with the options that concern its entry: all are to be asked first. `options` are those of
@@ -111,50 +105,55 @@ impl<'a> Waiting<'a> {
     ///
     /// # Errors
     ///
-    /// As [`wait_many`](crate::wait_many), but for those of the sleep.
+    /// [`Error::ForeignObject`] if the queues are of different regions; [`Error::BadCapacity`] if there are none.
     pub fn on_many(
         sources: &[(&'a Queue, WaitOptions<'a>)],
         options: &WaitOptions<'a>,
     ) -> Result<Waiting<'a>> {
-        let queues = sources.iter().map(|(queue, _)| *queue);
-        let region = many::region_of(queues)?;
-        let on = sources.iter().map(|(queue, entry)| (*queue, queue.spot(entry, 0)));
-        Self::on_queues(Few::Many(on.collect()), 0, region, options.manner(region)?, options.is_poll())
-    }
-
-    fn on_queues(
-        on: Few<(&'a Queue, Spot)>,
-        next: usize,
-        region: &Region,
-        manner: Manner<'a>,
-        is_poll: bool,
-    ) -> Result<Waiting<'a>> {
-        let was_first = !on.iter().any(|(queue, _)| queue.has_sleepers());
-        let (stage, next) = if is_poll {
-            // One that was closed may have been so after its condition became true, which beats it.
-            match on.iter().position(|(queue, _)| queue.is_closed()) {
-                Some(at) => (Stage::Ending(Ended::Closed(at)), 0),
-                None => (Stage::Ending(Ended::TimedOut), next),
-            }
-        } else {
-            let thread = region.enter()?;
-            thread.flush();
-            let budget = pace::budget(manner.pace, manner.spin);
-            (Stage::Spinning(Spin::new(budget, manner.deadline, manner.pace), thread), next)
-        };
-        let (on, turn) = (On::Queues(on, next), Turn::default());
-        Ok(Waiting { manner, listening: None, stage, on, turn, was_first })
+        let region = many::region_of(sources.iter().map(|(queue, _)| *queue))?;
+        let was_first = !sources.iter().any(|(queue, _)| queue.has_sleepers_without_fence());
+        let on = sources.iter().map(|(queue, entry)| (*queue, queue.spot(entry, 0))).collect();
+        let (manner, turn) = (options.manner_with(region, None), Turn::default());
+        let on = On::Many(on, 0);
+        let mut waiting = Waiting { manner, listening: None, stage: Stage::Over, on, turn, was_first };
+        waiting.begin(region, options);
+        Ok(waiting)
     }
 
     /// On the members of a set.
-    pub(crate) fn on_set(set: &'a mut WaitSet, options: &WaitOptions<'a>) -> Result<Waiting<'a>> {
+    pub(crate) fn on_set(set: &'a mut WaitSet, options: &WaitOptions<'a>) -> Waiting<'a> {
         let WaitSet { region, enrolled, members, pending, .. } = set;
-        let manner = many::manner_of(region, options)?;
+        let (manner, turn) = (options.manner_with(region, None), Turn::default());
         let listening = Some(Listening::new(manner.handle, enrolled));
-        let (on, turn) = (On::Set(Members { enrolled, members, pending, asked: None }), Turn::default());
+        let on = On::Set(Members { enrolled, members, pending, asked: None });
         let mut waiting = Waiting { manner, listening, stage: Stage::Staying, on, turn, was_first: false };
-        waiting.begin_turn()?;
-        Ok(waiting)
+        // A check of the membership as a whole: the thread itself is the one that made the set.
+        let checked = options.check(region).and_then(|()| region.enter());
+        if let Err(error) = checked.map(|thread| thread.flush()).and_then(|()| waiting.begin_turn()) {
+            waiting.stage = Stage::Failed(error);
+        }
+        waiting
+    }
+
+    fn begin(&mut self, region: &Region, options: &WaitOptions<'a>) {
+        if options.is_poll() {
+            let closed = self.on.queues().position(|queue| queue.is_closed());
+            let ended = closed.map_or(Ended::TimedOut, Ended::Closed);
+            if closed.is_some() {
+                // It may have been closed after its condition became true, which beats it.
+                self.on.ask_all();
+            }
+            self.stage = Stage::Ending(ended);
+            return;
+        }
+        self.stage = match options.check(region).and_then(|()| region.enter()) {
+            Ok(thread) => {
+                thread.flush();
+                let Manner { deadline, pace, spin, .. } = self.manner;
+                Stage::Spinning(Spin::new(pace::budget(pace, spin), deadline, pace), thread)
+            }
+            Err(error) => Stage::Failed(error),
+        };
     }
 
     /// Enrols now, without spinning first. What changes from here on is seen by the evaluation that is to follow, or keeps the
@@ -162,17 +161,32 @@ impl<'a> Waiting<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Queue::begin_wait`], and then the wait is over.
+    /// [`Error::Full`], [`Error::LockStuck`]; as [`Waiting::check`]. (That a queue is closed is said after the evaluation.)
     pub fn enrol(&mut self) -> Result<()> {
-        let outcome = match &self.stage {
-            Stage::Spinning(_, thread) => self.enrol_by(&thread.clone(), Duration::ZERO),
-            _ => return Ok(()),
-        };
-        // Of one queue the caller knows which condition comes next.
-        if let On::Queues(Few::One(_), next) = &mut self.on {
-            *next = 1;
+        if let Stage::Spinning(_, thread) = &self.stage {
+            let thread = thread.clone();
+            if let Err(error) = self.enrol_by(&thread, Duration::ZERO) {
+                self.stage = Stage::Failed(error);
+            }
+            // Of one queue the caller knows which condition comes next.
+            if let On::One(_, _, asked) = &mut self.on {
+                *asked = true;
+            }
         }
-        outcome.inspect_err(|error| self.stage = Stage::Over(error.clone()))
+        self.check()
+    }
+
+    /// Whether it could begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignObject`] if an interrupter is of another region; [`Error::Full`] if no thread is free;
+    /// [`Error::Forked`]; [`Error::Evicted`]; [`Error::Reentered`].
+    pub fn check(&self) -> Result<()> {
+        match &self.stage {
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// Which condition to evaluate now: the place of a queue, or the [number](crate::Member::number) of a set's member. Says
@@ -181,89 +195,69 @@ impl<'a> Waiting<'a> {
     /// # Errors
     ///
     /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::Closed`], [`Error::PriorityTaken`], each of which was known
-    /// before the last evaluations; [`Error::Full`], [`Error::LockStuck`], [`Error::Forked`], [`Error::Evicted`],
-    /// [`Error::Reentered`]. After an error the wait is over.
+    /// before the last evaluations; as [`Waiting::enrol`]. After an error the wait is over.
     pub fn next_condition(&mut self) -> Result<usize> {
         loop {
-            if let Some(at) = self.place_to_ask() {
+            if let Some(at) = self.on.next() {
                 return Ok(at);
             }
             if let Err(error) = self.next_turn() {
                 self.give_up();
-                self.stage = Stage::Over(error.clone());
+                self.stage = Stage::Failed(error.clone());
                 return Err(error);
-            }
-        }
-    }
-
-    fn place_to_ask(&mut self) -> Option<usize> {
-        match &mut self.on {
-            On::Queues(few, next) => {
-                let at = *next;
-                *next = few.len().min(at + 1);
-                (at < few.len()).then_some(at)
-            }
-            On::Set(set) => {
-                if set.asked.is_some() {
-                    set.pending.answered(false);
-                }
-                set.asked = set.pending.first();
-                set.asked.map(|at| set.members[at].0.number() as usize)
             }
         }
     }
 
     /// Everything that was asked was false.
     fn next_turn(&mut self) -> Result<()> {
-        if let (Stage::Spinning(spin, thread), On::Queues(few, next)) = (&mut self.stage, &mut self.on) {
-            let spots = few.iter().map(|(_, spot)| *spot);
-            if spin.again(thread.space(), spots) {
-                *next = 0;
+        if let Stage::Spinning(spin, thread) = &mut self.stage {
+            if spin.again(thread.space(), self.on.spots()) {
+                self.on.ask_all();
                 return Ok(());
             }
             let (thread, budget) = (thread.clone(), spin.budget());
             return self.enrol_by(&thread, budget);
         }
-        let ended = match (&self.stage, &self.on) {
-            (Stage::Over(error), _) => return Err(error.clone()),
-            (Stage::Ending(ended), _) => Some(*ended),
-            (stage, on) => match enrolled_of(stage, on) {
-                Some(enrolled) => self.turn.was_false(enrolled, &self.manner, &mut JustSleep)?,
-                None => None,
-            },
+        let ended = match enrolled(&self.stage, &self.on) {
+            Some(enrolled) => self.turn.was_false(enrolled, &self.manner, &mut JustSleep)?,
+            None => Some(self.reason()?),
         };
         match ended {
-            Some(ended) => Err(self.error(ended)),
+            Some(ended) => Err(self.on.error(ended)),
             None => self.begin_turn(),
         }
     }
 
+    /// Why a wait is over that is on no queue.
+    fn reason(&self) -> Result<Ended> {
+        match &self.stage {
+            Stage::Ending(ended) => Ok(*ended),
+            Stage::Failed(error) => Err(error.clone()),
+            _ => Ok(Ended::TimedOut),
+        }
+    }
+
     fn enrol_by(&mut self, thread: &Rc<Thread>, spun: Duration) -> Result<()> {
-        let On::Queues(few, next) = &mut self.on else {
-            return Ok(());
-        };
-        *next = 0;
-        let spots = few.iter().map(|(_, spot)| *spot);
-        self.stage = match wait::enrol(thread, spots, self.manner.label)? {
+        match wait::enrol(thread, self.on.spots(), self.manner.label)? {
             Ok(enrolled) => {
                 self.listening = Some(Listening::new(self.manner.handle, &enrolled));
-                Stage::Enrolled(enrolled, Learner::new(self.manner.pace, spun))
+                self.stage = Stage::Enrolled(enrolled, Learner::new(self.manner.pace, spun));
+                self.begin_turn()
             }
             // A queue may have been closed after its condition became true, which beats it.
             Err(refused) => {
                 self.stage = Stage::Ending(refused);
-                return Ok(());
+                self.on.ask_all();
+                Ok(())
             }
-        };
-        self.begin_turn()
+        }
     }
 
     fn begin_turn(&mut self) -> Result<()> {
+        self.on.ask_all();
         match (&self.stage, &mut self.on) {
-            (Stage::Enrolled(enrolled, _), On::Queues(_, next)) => {
-                *next = 0;
-                self.turn.begin(enrolled, &self.manner, |_| ())
-            }
+            (Stage::Enrolled(enrolled, _), _) => self.turn.begin(enrolled, &self.manner, |_| ()),
             (_, On::Set(Members { enrolled, pending, .. })) => {
                 self.turn.begin(enrolled, &self.manner, |everywhere| pending.choose(enrolled, everywhere))
             }
@@ -273,16 +267,14 @@ impl<'a> Waiting<'a> {
 
     /// The condition that was named last was true: ends the wait. Returns what is left of its timeout, at least 1 ns, or
     /// `Duration::MAX` without one.
-    pub fn finish(mut self) -> Duration {
+    pub fn finish(&mut self) -> Duration {
         self.listening = None;
-        let over = Stage::Ending(Ended::TimedOut);
-        match (std::mem::replace(&mut self.stage, over), &mut self.on) {
+        let at = self.on.asked();
+        match (&self.stage, &mut self.on) {
             (Stage::Spinning(spin, _), _) => spin.succeeded(),
-            (Stage::Enrolled(enrolled, learner), On::Queues(_, next)) => {
-                let at = next.saturating_sub(1);
-                self.turn.was_true(&enrolled, at);
-                learner.inspect(|learner| learner.slept(&enrolled, at));
-                enrolled.finish(Some(at));
+            (Stage::Enrolled(enrolled, learner), _) => {
+                self.turn.was_true(enrolled, at);
+                learner.as_ref().inspect(|learner| learner.slept(enrolled, at));
             }
             (Stage::Staying, On::Set(set)) => {
                 if let Some(at) = set.asked {
@@ -294,6 +286,10 @@ impl<'a> Waiting<'a> {
             }
             _ => {}
         }
+        if let Stage::Enrolled(enrolled, _) = &mut self.stage {
+            enrolled.leave_all(Some(at));
+        }
+        self.stage = Stage::Over;
         self.manner.deadline.map_or(Duration::MAX, left_at_least)
     }
 
@@ -304,18 +300,10 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    fn error(&self, ended: Ended) -> Error {
-        let outcome = match &self.on {
-            On::Queues(few, _) => many::outcome(few.iter().map(|(queue, _)| *queue), ended),
-            On::Set(set) => many::outcome(set.members.iter().map(|(_, queue)| queue), ended),
-        };
-        outcome.err().unwrap_or(Error::TimedOut { queue: "a wait that is over".into() })
-    }
-
     /// Whether an exclusive wake has chosen this wait.
     #[must_use]
     pub fn was_chosen(&self) -> bool {
-        enrolled_of(&self.stage, &self.on).is_some_and(|enrolled| claim_of(enrolled.word().load()).is_some())
+        enrolled(&self.stage, &self.on).is_some_and(|enrolled| claim_of(enrolled.word().load()).is_some())
     }
 
     /// Whether nobody was waiting when this began.
@@ -325,11 +313,75 @@ impl<'a> Waiting<'a> {
     }
 }
 
-fn enrolled_of<'e>(stage: &'e Stage, on: &'e On) -> Option<&'e Enrolled> {
+fn enrolled<'e>(stage: &'e Stage, on: &'e On) -> Option<&'e Enrolled> {
     match (stage, on) {
         (Stage::Enrolled(enrolled, _), _) => Some(enrolled),
         (Stage::Staying, On::Set(set)) => Some(set.enrolled),
         _ => None,
+    }
+}
+
+impl On<'_> {
+    fn queues(&self) -> impl Iterator<Item = &Queue> {
+        let (one, many, members): (_, &[_], &[_]) = match self {
+            On::One(queue, ..) => (Some(*queue), &[], &[]),
+            On::Many(many, _) => (None, many, &[]),
+            On::Set(set) => (None, &[], set.members),
+        };
+        let many = many.iter().map(|(queue, _): &(&Queue, Spot)| *queue);
+        one.into_iter().chain(many).chain(members.iter().map(|(_, queue): &(Member, Queue)| queue))
+    }
+
+    fn spots(&self) -> impl ExactSizeIterator<Item = Spot> {
+        let (one, many): (_, &[_]) = match self {
+            On::One(_, spot, _) => (Some(*spot), &[]),
+            On::Many(many, _) => (None, many),
+            On::Set(_) => (None, &[]),
+        };
+        (0..many.len().max(one.iter().len())).map(move |at| one.unwrap_or_else(|| many[at].1))
+    }
+
+    /// The next condition of this turn.
+    fn next(&mut self) -> Option<usize> {
+        match self {
+            On::One(_, _, asked) => (!std::mem::replace(asked, true)).then_some(0),
+            On::Many(many, next) => {
+                let at = *next;
+                *next = many.len().min(at + 1);
+                (at < many.len()).then_some(at)
+            }
+            On::Set(set) => {
+                if set.asked.is_some() {
+                    set.pending.answered(false);
+                }
+                set.asked = set.pending.first();
+                set.asked.map(|at| set.members[at].0.number() as usize)
+            }
+        }
+    }
+
+    /// A set asks those that are pending.
+    fn ask_all(&mut self) {
+        match self {
+            On::One(_, _, asked) => *asked = false,
+            On::Many(_, next) => *next = 0,
+            On::Set(_) => {}
+        }
+    }
+
+    /// The place that was asked last.
+    fn asked(&self) -> usize {
+        match self {
+            On::One(..) => 0,
+            On::Many(_, next) => next.saturating_sub(1),
+            On::Set(set) => set.asked.unwrap_or(0),
+        }
+    }
+
+    #[cold]
+    fn error(&self, ended: Ended) -> Error {
+        let outcome = many::outcome(self.queues(), ended);
+        outcome.err().unwrap_or(Error::TimedOut { queue: "a wait that is over".into() })
     }
 }
 
@@ -341,9 +393,6 @@ impl Drop for Waiting<'_> {
 
 impl fmt::Debug for Waiting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.on {
-            On::Queues(few, _) => f.debug_list().entries(few.iter().map(|(queue, _)| queue)).finish(),
-            On::Set(set) => f.debug_list().entries(set.members.iter().map(|(_, queue)| queue)).finish(),
-        }
+        f.debug_list().entries(self.on.queues()).finish()
     }
 }

@@ -2,8 +2,12 @@
 
 use std::num::NonZeroU32;
 
+#[cfg(doc)]
+use crate::Region;
 use crate::atomic::Ordering::*;
 use crate::crash::crash_point;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::head::{self, Woken};
 use crate::layout::CLOSED;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
 use common::Name;
-use common::stage::{Stage, bounded, thread};
+use common::stage::{Stage, bounded, thread, woken};
 use waitqueue::{Error, Region, RegionBuilder, WaitOptions, WaiterState};
 
 fn options() -> RegionBuilder {
@@ -184,6 +184,27 @@ fn a_wait_whose_word_says_that_nobody_waits_there_ends() {
         stranger.sleepers_word().store(forged, Release);
         assert_eq!(waiter.join(), Ok(()), "{forged:#x}");
     }
+}
+
+#[test]
+fn a_wait_whose_word_has_bits_without_a_meaning_sleeps_on() {
+    let name = Name::new();
+    let stage = Stage::of(options().create(&name.0).unwrap());
+    let stranger = Stranger::of(&name);
+    let waiter = thread({
+        let stage = stage.clone();
+        move || stage.queue.wait_woken(&bounded().exclusive()).map(drop)
+    });
+    stage.asleep(1);
+    let asleep = stranger.sleepers_word().load(Acquire);
+    for bits in [0x40, 0x80, 0xc0] {
+        stranger.sleepers_word().store(asleep | bits, Release);
+        // SAFETY: a word that is there.
+        unsafe { libc::syscall(libc::SYS_futex, stranger.sleepers_word().as_ptr(), libc::FUTEX_WAKE, 1) };
+        common::until("it sleeps by a clean word", || stranger.sleepers_word().load(Acquire) == asleep);
+    }
+    assert_eq!(stage.queue.wake_up(), Ok(woken(1, 0)));
+    assert_eq!(waiter.join(), Ok(()));
 }
 
 #[test]

@@ -29,6 +29,7 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("sibling claim not passed on", sibling),
     ("claim of a leaver not passed on", leaver),
     ("close without look", close),
+    ("crowd not woken", a_crowd),
     ("claim not handed on", hand_on),
     ("hand-on forgets the key", hand_on_with_key),
     ("claim without its key", hand_on_with_key),
@@ -36,9 +37,11 @@ const SCENARIOS: &[(&str, fn())] = &[
     ("ring without wide", a_set_hears_of_a_death),
     ("member not noted", a_set_is_woken),
     ("sets not told of a repair", a_set_hears_of_a_threads_death),
+    ("half a note stays", a_set_is_woken_after_a_threads_death),
     ("recovery skips an entry", lock_holder_dies),
     ("generation not bumped", record_reused),
     ("marks off", thread_dies),
+    ("waits of the ended stay", thread_forgets),
 ];
 
 /// Not noticed here, and why.
@@ -48,6 +51,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("notes taken after fence A", "the models under loom show it"),
     ("no fence in interrupt", "the models under loom show it"),
     ("no fence in listen", "the models under loom show it"),
+    ("crowd not counted", "the models under loom show it"),
     ("lock without acquire", "the models under loom show it"),
     ("unlock without release", "the models under loom show it"),
     ("owner read without acquire", "the models under loom show it"),
@@ -70,9 +74,15 @@ const EXEMPT: &[(&str, &str)] = &[
 
 #[test]
 fn role() {
-    // Whoever is killed for hanging takes its children along.
-    // SAFETY: a number for this process alone.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    // Whoever is killed for hanging takes its children along: by a thread of theirs that does not end in a scenario.
+    let (ready, is_ready) = channel();
+    std::thread::spawn(move || {
+        // SAFETY: a number for this thread's process alone.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        ready.send(()).unwrap();
+        std::thread::sleep(common::LIMIT);
+    });
+    is_ready.recv().unwrap();
     common::play(&[
         ("scenario", scenario),
         ("sleeper", sleeper),
@@ -159,6 +169,26 @@ fn woken_while_evaluating() {
     waiter.join().unwrap();
 }
 
+/// A thread ends with a wake that has chosen it, as one may in C: the next waiter gets it.
+fn thread_forgets() {
+    let (_name, world, flag) = stage();
+    let a = world.a.clone();
+    let forgetful = std::thread::spawn(move || {
+        let mut waiting = a.begin_wait(&WaitOptions::new().exclusive());
+        while !waiting.was_chosen() {
+            waiting.next_condition().unwrap();
+        }
+        std::mem::forget(waiting);
+    });
+    until_asleep(&world.region, "a", 1);
+    let next = waiter(&world, &flag);
+    until_asleep(&world.region, "a", 2);
+    flag.store(1, Release);
+    world.a.wake_up().unwrap();
+    forgetful.join().unwrap();
+    next.join().unwrap();
+}
+
 /// Chosen by one queue, satisfied by another: the first one's wake goes to the next.
 fn sibling() {
     let (_name, world, flag) = stage();
@@ -218,6 +248,21 @@ fn close() {
     until_asleep(&world.region, "c", 1);
     world.c.close().unwrap();
     assert!(matches!(waiter.join().unwrap(), Err(Error::Closed { .. })));
+}
+
+/// So many that one call is to wake them.
+fn a_crowd() {
+    let (_name, world, flag) = stage();
+    let waiters: Vec<_> = (0..12)
+        .map(|_| {
+            let (world, flag) = (world.clone(), flag.clone());
+            std::thread::spawn(move || world.a.wait_event(|| flag.load(Acquire) != 0).unwrap())
+        })
+        .collect();
+    until_asleep(&world.region, "a", waiters.len());
+    flag.store(1, Release);
+    world.a.wake_up().unwrap();
+    waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
 }
 
 /// Sleeps on `a` without a condition, for the keys of the second argument.
@@ -299,6 +344,33 @@ fn a_set_hears_of_a_threads_death() {
     common::until("it has the lock", || world.region.snapshot().queues.iter().any(is_locked));
     flag.store(1, Release);
     world.a.wake_up().unwrap(); // takes the lock over
+    waiter.join().unwrap();
+}
+
+/// The same; and from then on the member is noted as before.
+fn a_set_is_woken_after_a_threads_death() {
+    let (name, world, flag) = stage();
+    let (taker, taken) = (world.clone(), flag.clone());
+    let waiter = std::thread::spawn(move || {
+        let mut set = WaitSet::new(&taker.region).unwrap();
+        let first = set.add(&taker.a, &WaitOptions::new()).unwrap();
+        set.add(&taker.b, &WaitOptions::new()).unwrap();
+        let take = |member| member == first && taken.swap(0, AcqRel) != 0;
+        for _ in 0..3 {
+            set.wait(&WaitOptions::new(), take).unwrap();
+        }
+    });
+    until_asleep(&world.region, "a", 1);
+    let exit = [("WAITQUEUE_EXIT", "wake: member about to be noted")];
+    let _lives_on = Child::start_with("waker", &[&name.0, "0"], &exit);
+    let is_locked = |queue: &waitqueue::QueueInfo| queue.name == "a" && queue.lock_owner.is_some();
+    common::until("it has the lock", || world.region.snapshot().queues.iter().any(is_locked));
+    for _ in 0..3 {
+        until_asleep(&world.region, "a", 1);
+        flag.store(1, Release);
+        world.a.wake_up().unwrap();
+        common::until("it is taken", || flag.load(Acquire) == 0);
+    }
     waiter.join().unwrap();
 }
 

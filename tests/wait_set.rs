@@ -81,6 +81,7 @@ fn a_set_stays_enrolled_between_its_waits() {
     let member = set.add(&stage.queue, &WaitOptions::new().label("stays")).unwrap();
     for _ in 0..3 {
         assert!(is_timed_out(set.wait(&soon(), |_| false)));
+        set.ask_all();
         assert_eq!(set.wait(&bounded(), |_| true), Ok(member));
         assert_eq!(stage.waiters(), [("stays".to_owned(), WaiterState::Evaluating)]);
         assert!(stage.info().waiters[0].persistent);
@@ -249,6 +250,7 @@ fn a_set_is_interrupted_and_then_goes_on() {
     let limit = WaitOptions::new().timeout(common::LIMIT);
     let outcome = set.wait(&limit.interrupter(&handle), |_| false);
     assert!(matches!(outcome, Err(Error::Interrupted { .. })), "{outcome:?}");
+    set.ask_all();
     assert_eq!(set.wait(&bounded().interrupter(&handle), |_| true), Ok(member));
 }
 

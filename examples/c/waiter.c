@@ -1,4 +1,10 @@
-/* Waits until another program says that it is ready: waker.c, or its sister in Rust. Run both in any order. */
+/*
+ * Waits until another program says that it is ready: waker.c, or its sister in Rust. Run both in any order; the argument names
+ * the region.
+ *
+ *     cc -o waiter waiter.c $(pkg-config --cflags --libs waitqueue)
+ *     ./waiter /demo
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <waitqueue.h>

@@ -1,4 +1,10 @@
-/* Says that it is ready, and wakes another program: waiter.c, or its sister in Rust. Run both in any order. */
+/*
+ * Says that it is ready, and wakes another program: waiter.c, or its sister in Rust. Run both in any order; the argument names
+ * the region.
+ *
+ *     cc -o waker waker.c $(pkg-config --cflags --libs waitqueue)
+ *     ./waker /demo
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <waitqueue.h>

@@ -49,7 +49,8 @@
  * longjmp out of a condition.
  *
  * Signals. Waits go on when a handler has run, but those that are called interruptible or killable, which then
- * return -EINTR. From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
+ * return -EINTR. (Unlike in the kernel, a handler that runs just before the sleep does not end it: where that matters, let it
+ * call wq_interrupter_interrupt.) From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
  * wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that has interrupted one of the same thread
  * works, or returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing
  * has to be cleaned up.
@@ -275,7 +276,7 @@ int wq_region_is_alive(const wq_region *region, uint64_t participant);
 /* The queue of that name, created open and empty at first use. -EEXIST: the name is in use for something else. */
 int wq_region_queue(const wq_region *region, const char *name, wq_queue **out);
 
-/* The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not in this region. */
+/* The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not, or is misaligned. */
 int wq_region_queue_at(const wq_region *region, const wq_queue_head *head, wq_queue **out);
 int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lock **out);
 
@@ -288,7 +289,7 @@ int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lo
 int wq_region_object(const wq_region *region, const char *name, const char *tag, size_t size, size_t alignment,
 		     void **out);
 
-/* A single number: what Rust programs call object::<AtomicU32> and object::<AtomicU64>. */
+/* A single number: what Rust programs call `object::<AtomicU32>` and `object::<AtomicU64>`. */
 int wq_region_object_u32(const wq_region *region, const char *name, wq_u32 **out);
 int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out);
 

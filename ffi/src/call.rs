@@ -58,15 +58,18 @@ thread_local! {
     static LAST_ERROR: Cell<*const c_char> = const { Cell::new(c"".as_ptr()) };
     static MADE: RefCell<CString> = RefCell::default();
     static INSIDE: RefCell<Inside> = const { RefCell::new(Inside(Vec::new())) };
-    static THREAD: u64 = {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        NEXT.fetch_add(1, Relaxed)
-    };
+    static THREAD: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The number of the calling thread, which no other gets; 0 at its end.
+/// The number of the calling thread, which no other gets.
 pub(crate) fn thread() -> u64 {
-    THREAD.try_with(|number| *number).unwrap_or(0)
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    THREAD.with(|number| {
+        if number.get() == 0 {
+            number.set(NEXT.fetch_add(1, Relaxed));
+        }
+        number.get()
+    })
 }
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
@@ -306,6 +309,10 @@ pub(crate) fn use_handles<'u>(wait: usize, handles: impl Iterator<Item = &'u Use
 pub(crate) fn leave_handles(wait: usize) {
     let _ = INSIDE.try_with(|inside| {
         let leave_those = |mut inside: std::cell::RefMut<Inside>| {
+            // Waits end in the reverse order of their beginnings, nearly always.
+            while let Some((_, users)) = inside.0.pop_if(|(other, _)| *other == wait) {
+                leave(users);
+            }
             inside.0.retain(|(other, users)| {
                 if *other == wait {
                     leave(*users);

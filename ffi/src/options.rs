@@ -30,7 +30,11 @@ pub mod numbers {
     pub const GONE: u32 = 3;
     // No limit of time.
     pub const FOREVER: u64 = u64::MAX;
-    pub const INTERFACE: u32 = 1;
+    /// As the build script has read it in the header.
+    pub const INTERFACE: u32 = match u32::from_str_radix(env!("WQ_INTERFACE"), 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a decimal number"),
+    };
 }
 
 /// Ends a wait from elsewhere.

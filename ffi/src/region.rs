@@ -134,15 +134,25 @@ pub extern "C" fn wq_region_queue(region: Option<&wq_region>, name: Text, out: O
     })
 }
 
+/// What a program points to in a region, where its compiler has not seen to the alignment.
+fn aligned<'a, T>(pointer: *const T, what: &str) -> Result<&'a T> {
+    if !pointer.is_aligned() {
+        let multiple = align_of::<T>();
+        return Err(Failure::invalid(format!("{what} {pointer:p} is not at a multiple of {multiple}")));
+    }
+    // SAFETY: aligned; NULL, or memory of the program, of which the region then sees whether it belongs to it.
+    given(unsafe { pointer.as_ref() }, what)
+}
+
 /// The queue of a head in an object.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_queue_at(
     region: Option<&wq_region>,
-    head: Option<&QueueHead>,
+    head: *const QueueHead,
     out: Out<Box<wq_queue>>,
 ) -> c_int {
     status(|| {
-        let (region, head, out) = (given(region, "region")?, given(head, "head")?, given(out, "out")?);
+        let (region, head, out) = (given(region, "region")?, aligned(head, "head")?, given(out, "out")?);
         Ok(set(Some(out), wq_queue::boxed(region.0.queue_at(head)?)))
     })
 }
@@ -151,11 +161,11 @@ pub extern "C" fn wq_region_queue_at(
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_region_lock_at(
     region: Option<&wq_region>,
-    lock: Option<&RobustLock>,
+    lock: *const RobustLock,
     out: Out<Box<wq_lock>>,
 ) -> c_int {
     status(|| {
-        let (region, lock, out) = (given(region, "region")?, given(lock, "lock")?, given(out, "out")?);
+        let (region, lock, out) = (given(region, "region")?, aligned(lock, "lock")?, given(out, "out")?);
         Ok(set(Some(out), wq_lock::boxed(region.0.lock_at(lock)?)))
     })
 }

@@ -115,11 +115,12 @@ pub extern "C" fn wq_set_begin_wait(
         let (wait, this) = (wq_wait::empty(out)?, given(this, "set")?);
         let (members, _) = this.parts()?;
         let (options, interrupter) = options::wait(&options, nanoseconds)?;
-        let waiting = members.begin_wait(&options)?;
         this.under_way.set(true);
         // SAFETY: the set is not freed while a wait on it is under way.
         let under_way = unsafe { &*std::ptr::from_ref(&this.under_way) };
-        let begun = wait.begin(waiting, interrupter.map(|handle| &handle.users).into_iter(), Some(under_way));
+        let users = interrupter.map(|handle| &handle.users).into_iter();
+        let begun =
+            wait.begin(users, Some(under_way), || members.begin_wait(&options), |waiting| waiting.check());
         begun.inspect_err(|_| this.under_way.set(false))
     })
 }

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
-use std::mem::{MaybeUninit, transmute};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use waitqueue::{WaitOptions, Waiting};
@@ -71,19 +71,29 @@ impl wq_wait {
         Ok(unsafe { wait.assume_init_mut() })
     }
 
-    pub(crate) fn begin<'u>(
+    /// (Made where it is to be: it is large, and a copy of it costs.)
+    #[inline]
+    pub(crate) fn begin<'u, 'w>(
         &mut self,
-        waiting: Waiting<'_>,
         users: impl Iterator<Item = &'u Users>,
         of_set: Option<&'static Cell<bool>>,
+        waiting: impl FnOnce() -> Waiting<'w>,
+        prepare: fn(&mut Waiting) -> waitqueue::Result<()>,
     ) -> Result<c_int> {
         use_handles(self.id(), users)?;
+        let place = self.active.as_mut_ptr();
         // SAFETY: what it borrows are handles, which are not freed while they count it as their user, and options, which the
         // header wants there until its end.
-        let waiting = unsafe { transmute::<Waiting<'_>, Waiting<'static>>(waiting) };
-        self.active.write(Active { waiting, of_set });
+        unsafe { (&raw mut (*place).waiting).cast::<Waiting<'w>>().write(waiting()) };
+        // SAFETY: a place of ours.
+        unsafe { (&raw mut (*place).of_set).write(of_set) };
         (self.state, self.thread) = (UNDER_WAY, thread());
-        Ok(0)
+        // SAFETY: both fields were written.
+        let begun = prepare(&mut unsafe { self.active.assume_init_mut() }.waiting);
+        if begun.is_err() {
+            self.end();
+        }
+        Ok(begun.map(|()| 0)?)
     }
 
     fn id(&self) -> usize {
@@ -102,24 +112,24 @@ impl wq_wait {
         Ok(&mut unsafe { self.active.assume_init_mut() }.waiting)
     }
 
-    /// Ends it: what is to be finished or dropped, if it was under way.
-    fn end(&mut self) -> Option<Waiting<'static>> {
-        if !self.is_under_way() {
-            return None;
+    /// Ends it, if it was under way.
+    fn end(&mut self) {
+        if self.is_under_way() {
+            self.state = 0;
+            leave_handles(self.id());
+            // SAFETY: it was under way, and is not any more.
+            let Active { of_set, .. } = unsafe { self.active.assume_init_ref() };
+            of_set.inspect(|under_way| under_way.set(false));
+            // SAFETY: likewise.
+            unsafe { self.active.assume_init_drop() };
         }
-        self.state = 0;
-        leave_handles(self.id());
-        // SAFETY: it was under way, and is not any more.
-        let Active { waiting, of_set } = unsafe { self.active.assume_init_read() };
-        of_set.inspect(|under_way| under_way.set(false));
-        Some(waiting)
     }
 
     /// Which condition to evaluate next; an error ends it.
     fn next(&mut self) -> Result<u32> {
         let outcome = self.waiting()?.next_condition();
         if outcome.is_err() {
-            drop(self.end());
+            self.end();
         }
         Ok(outcome? as u32)
     }
@@ -133,7 +143,7 @@ pub extern "C" fn wq_queue_begin_wait(
     nanoseconds: u64,
     out: Out<wq_wait>,
 ) -> c_int {
-    on_one(queue, options, nanoseconds, out, |_| Ok(()))
+    on_one(queue, options, nanoseconds, out, |waiting| waiting.check())
 }
 
 /// Begins a wait, enrolled.
@@ -152,15 +162,13 @@ fn on_one(
     options: Options<wq_wait_options>,
     nanoseconds: u64,
     out: Out<wq_wait>,
-    prepare: impl FnOnce(&mut Waiting) -> waitqueue::Result<()>,
+    prepare: fn(&mut Waiting) -> waitqueue::Result<()>,
 ) -> c_int {
     status(|| {
         let (wait, queue) = (wq_wait::empty(out)?, given(queue, "queue")?);
         let (options, interrupter) = options::wait(&options, nanoseconds)?;
-        let mut waiting = queue.queue.begin_wait(&options)?;
-        prepare(&mut waiting)?;
         let users = std::iter::once(&queue.users).chain(interrupter.map(|handle| &handle.users));
-        wait.begin(waiting, users, None)
+        wait.begin(users, None, || queue.queue.begin_wait(&options), prepare)
     })
 }
 
@@ -196,8 +204,10 @@ pub extern "C" fn wq_wait_was_first(wait: Option<&mut wq_wait>) -> c_int {
 pub extern "C" fn wq_wait_finish(wait: Option<&mut wq_wait>) -> i64 {
     let mut left = 0;
     let status = status(|| {
-        if let Some(waiting) = given(wait, "wait")?.end() {
+        let wait = given(wait, "wait")?;
+        if let Ok(waiting) = wait.waiting() {
             left = i64::try_from(waiting.finish().as_nanos()).unwrap_or(i64::MAX);
+            wait.end();
         }
         Ok(0)
     });
@@ -208,7 +218,7 @@ pub extern "C" fn wq_wait_finish(wait: Option<&mut wq_wait>) -> i64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_wait_cancel(wait: Option<&mut wq_wait>) -> c_int {
     status(|| {
-        drop(given(wait, "wait")?.end());
+        given(wait, "wait")?.end();
         Ok(0)
     })
 }
@@ -301,9 +311,15 @@ pub extern "C" fn wq_begin_wait_many(
         let on = |source: &wq_source| -> Result<(_, WaitOptions)> {
             Ok((&queue(source)?.queue, options::entry(source.flags, source.class_mask, source.key)?))
         };
-        let waiting = Waiting::on_many(&sources.iter().map(on).collect::<Result<Vec<_>>>()?, &options)?;
-        let queues = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
-        wait.begin(waiting, queues.chain(interrupter.map(|handle| &handle.users)), None)
+        let on_all = sources.iter().map(on).collect::<Result<Vec<_>>>()?;
+        let waiting = Waiting::on_many(&on_all, &options)?;
+        let users = sources.iter().filter_map(|source| queue(source).ok()).map(|queue| &queue.users);
+        wait.begin(
+            users.chain(interrupter.map(|handle| &handle.users)),
+            None,
+            || waiting,
+            |waiting| waiting.check(),
+        )
     })
 }
 

@@ -1,50 +1,16 @@
 //! Programs in C: compiled, run, killed, and talking to this process, which is one in Rust.
 
 mod common;
+mod running;
 
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::*};
-use std::time::Instant;
 
 use common::process::{LIMIT, Name, until, until_asleep};
 use common::{How, Program};
+use running::Running;
 
 fn example(source: &str) -> Program {
     Program::new(&format!("../examples/c/{source}"), How::C)
-}
-
-/// A running program, killed when dropped.
-struct Running(Option<Child>);
-
-impl Running {
-    fn of(program: &Program, name: &Name) -> Running {
-        let mut command = Command::new(&program.0);
-        let process = command.arg(&name.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        Running(Some(process.expect("it was just compiled")))
-    }
-
-    /// Waits until it ends well, and returns what it said.
-    fn end(mut self) -> String {
-        let start = Instant::now();
-        until("the end of a C program", || {
-            self.0.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
-        });
-        let output = self.0.take().expect("running").wait_with_output().expect("it is our child");
-        let (said, complaint) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{} after {:?}: {said}{complaint}", output.status, start.elapsed());
-        assert!(start.elapsed() < LIMIT);
-        said.into_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 #[test]
@@ -56,11 +22,11 @@ fn p9_rust_and_c_wake_each_other_also_after_one_was_killed() {
     let queue = region.queue("ready-queue").unwrap();
     for _ in 0..3 {
         // Rust wakes C, of which another was killed in its sleep.
-        let killed = Running::of(&waiter, &name);
+        let killed = Running::start(&waiter, &name, &[]);
         until_asleep(&region, "ready-queue", 1);
         drop(killed);
         until("nobody waits", || !queue.has_sleepers());
-        let waiting = Running::of(&waiter, &name);
+        let waiting = Running::start(&waiter, &name, &[]);
         until_asleep(&region, "ready-queue", 1);
         ready.store(1, Release);
         assert_eq!(queue.wake_up().unwrap().nonexclusive, 1);
@@ -68,13 +34,13 @@ fn p9_rust_and_c_wake_each_other_also_after_one_was_killed() {
 
         // C wakes Rust, after others of its kind were killed somewhere between their first instruction and their last.
         for _ in 0..5 {
-            drop(Running::of(&waker, &name));
+            drop(Running::start(&waker, &name, &[]));
         }
         ready.store(0, Release);
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.wait_event_timeout(|| ready.swap(0, AcqRel) != 0, LIMIT));
             until_asleep(&region, "ready-queue", 1);
-            assert_eq!(Running::of(&waker, &name).end(), "woke 1\n");
+            assert_eq!(Running::start(&waker, &name, &[]).end(), "woke 1\n");
             waiting.join().unwrap().unwrap();
         });
     }
@@ -87,11 +53,11 @@ fn p10_c_programs_work_in_either_order() {
     let (waiter, waker) = (example("waiter.c"), example("waker.c"));
     let name = Name::new();
     for _ in 0..2 {
-        assert_eq!(Running::of(&waker, &name).end(), "woke 0\n");
-        assert_eq!(Running::of(&waiter, &name).end(), "ready\n");
-        let waiting = Running::of(&waiter, &name);
+        assert_eq!(Running::start(&waker, &name, &[]).end(), "woke 0\n");
+        assert_eq!(Running::start(&waiter, &name, &[]).end(), "ready\n");
+        let waiting = Running::start(&waiter, &name, &[]);
         until_asleep(&name.region(), "ready-queue", 1);
-        assert_eq!(Running::of(&waker, &name).end(), "woke 1\n");
+        assert_eq!(Running::start(&waker, &name, &[]).end(), "woke 1\n");
         assert_eq!(waiting.end(), "ready\n");
     }
 }

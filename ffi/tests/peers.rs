@@ -97,7 +97,7 @@ fn wait(world: &World, way: &str) -> waitqueue::Result<()> {
             set.wait(&WaitOptions::new(), |asked| asked == member && take()).map(drop)
         }
         "turns" => {
-            let mut waiting = world.queue.begin_wait(&options)?;
+            let mut waiting = world.queue.begin_wait(&options);
             while !take() {
                 waiting.next_condition()?;
             }

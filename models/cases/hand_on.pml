@@ -6,7 +6,7 @@
 #define NQ 1
 #define NE 2
 #define PLAIN
-#define GATE (ready[1] && ready[2])
+#define gate(p) (ready[1] && ready[2])
 #ifndef MORTALS
 #define MORTALS 10
 #endif

@@ -235,7 +235,7 @@ impl Plain {
                 let word = &mut self.words[entry as usize];
                 let may = *word & STATE != IDLE && *word & STICKY == 0;
                 if *word & STATE != IDLE {
-                    assert_eq!(real.word(entry).commit(), may);
+                    assert_eq!(real.word(entry).commit(false), may);
                 }
                 if may {
                     *word = ASLEEP;

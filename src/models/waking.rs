@@ -89,7 +89,9 @@ models! {
     trap_01_a_waker_and_a_waiter(6) = takers(0, 1, &[1]),
         twin_no_fence_a: "no fence A" => STUCK,
         trap_03_twin_no_fence_b: "no fence B" => STUCK,
-        twin_commit_by_store: "commit by store" => STUCK;
+        twin_commit_by_store: "commit by store" => STUCK,
+        twin_crowd_not_woken: "crowd not woken" => STUCK,
+        twin_crowd_not_counted: "crowd not counted" => STUCK;
     a_waker_and_an_exclusive_waiter(6) = takers(EXCLUSIVE, 1, &[1]),
         twin_no_look_for_the_awake: "no look for the awake" => STUCK,
         twin_claim_of_an_evaluating_waiter: "claim of an evaluating waiter" => STUCK;

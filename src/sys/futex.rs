@@ -15,7 +15,7 @@ pub(crate) enum Sleep {
 }
 
 #[cfg(not(loom))]
-pub(crate) use real::{clear_and_wake, wait, wait_any, wake, wake_two};
+pub(crate) use real::{clear_and_wake, try_wake, wait, wait_any, wake, wake_two};
 
 #[cfg(not(loom))]
 mod real {
@@ -39,7 +39,12 @@ mod real {
     /// Wakes every sleeper of `word`: a stranger may sleep there too, and must not absorb the only wake.
     pub(crate) fn wake(word: &AtomicU32) {
         // Errors are a hostile peer's doing (a `FUTEX_LOCK_PI` sleeper makes it EINVAL); all sleeps are bounded.
-        let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
+        try_wake(word);
+    }
+
+    /// The same; false if the kernel has not woken all.
+    pub(crate) fn try_wake(word: &AtomicU32) -> bool {
+        futex::wake(word, Flags::empty(), i32::MAX as u32).is_ok()
     }
 
     /// Wakes every sleeper of two words in one system call, which otherwise does nothing to them.
@@ -98,4 +103,4 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use super::model::{clear_and_wake, wait, wait_any, wake, wake_two};
+pub(crate) use super::model::{clear_and_wake, try_wake, wait, wait_any, wake, wake_two};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use loom::sync::{Condvar, Mutex};
+use loom::sync::{Condvar, Mutex, MutexGuard};
 
 use self::clock::Deadline;
 use super::futex::Sleep;
@@ -12,8 +12,25 @@ use crate::atomic::{AtomicU32, Ordering};
 /// The sleepers of one word. Their lock is the kernel's bucket lock: a sleeper compares the word under it, a waker
 /// takes it, so that no wake falls between a comparison and the sleep that follows.
 struct Bucket {
-    lock: Mutex<()>,
+    /// Who sleeps on this word and on others.
+    lock: Mutex<Vec<Arc<Sleeper>>>,
     woken: Condvar,
+}
+
+/// One that sleeps on several words.
+struct Sleeper {
+    is_woken: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Bucket {
+    fn wake(&self, mut sleepers: MutexGuard<'_, Vec<Arc<Sleeper>>>) {
+        self.woken.notify_all();
+        for sleeper in sleepers.drain(..) {
+            *sleeper.is_woken.lock().unwrap() = true;
+            sleeper.woken.notify_all();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -33,7 +50,7 @@ impl Kernel {
     }
 
     fn bucket(&self, word: &AtomicU32) -> Arc<Bucket> {
-        let fresh = || Arc::new(Bucket { lock: Mutex::new(()), woken: Condvar::new() });
+        let fresh = || Arc::new(Bucket { lock: Mutex::new(Vec::new()), woken: Condvar::new() });
         self.all().entry(std::ptr::from_ref(word).addr()).or_insert_with(fresh).clone()
     }
 }
@@ -52,15 +69,39 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) 
     Sleep::Woken
 }
 
-/// Not in this kernel.
-pub(crate) fn wait_any(_words: &[(&AtomicU32, u32)], _deadline: Option<Deadline>) -> Option<Sleep> {
-    None
+/// One word after the other is looked at, as in the kernel: a wake of the second is missed if it comes in between.
+pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Option<Sleep> {
+    let sleeper = Arc::new(Sleeper { is_woken: Mutex::new(false), woken: Condvar::new() });
+    let mut sleeps = !deadline.is_some_and(Deadline::passed);
+    for (word, expected) in words {
+        let bucket = KERNEL.bucket(word);
+        let mut sleepers = bucket.lock.lock().unwrap();
+        sleeps &= word.load(Ordering::Relaxed) == *expected;
+        if sleeps {
+            sleepers.push(sleeper.clone());
+        }
+    }
+    let mut is_woken = sleeper.is_woken.lock().unwrap();
+    while sleeps && !*is_woken {
+        is_woken = sleeper.woken.wait(is_woken).unwrap();
+    }
+    drop(is_woken);
+    for (word, _) in words {
+        let bucket = KERNEL.bucket(word);
+        bucket.lock.lock().unwrap().retain(|other| !Arc::ptr_eq(other, &sleeper));
+    }
+    Some(Sleep::Woken)
 }
 
 pub(crate) fn wake(word: &AtomicU32) {
     let bucket = KERNEL.bucket(word);
-    let _guard = bucket.lock.lock().unwrap();
-    bucket.woken.notify_all();
+    let sleepers = bucket.lock.lock().unwrap();
+    bucket.wake(sleepers);
+}
+
+pub(crate) fn try_wake(word: &AtomicU32) -> bool {
+    wake(word);
+    true
 }
 
 pub(crate) fn wake_two(one: &AtomicU32, other: &AtomicU32) {
@@ -71,9 +112,9 @@ pub(crate) fn wake_two(one: &AtomicU32, other: &AtomicU32) {
 /// One system call: store and wake under the same bucket lock.
 pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32, _sleepers: u32) {
     let bucket = KERNEL.bucket(word);
-    let _guard = bucket.lock.lock().unwrap();
+    let sleepers = bucket.lock.lock().unwrap();
     word.store(0, Ordering::Release);
-    bucket.woken.notify_all();
+    bucket.wake(sleepers);
 }
 
 /// One instant per model, which a thread of the model decides to let pass.

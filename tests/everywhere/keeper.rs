@@ -427,7 +427,7 @@ fn stimulate(operation: &Operation, world: &World) {
     }
     match operation.name {
         "wait, closed" => drop(world.c.close().unwrap()),
-        "wait_many, 2" => {
+        "wait_many, 2" | "turn by turn, many" => {
             world.put(crate::kill::OF_B.start);
             world.a.wake_up().unwrap();
         }

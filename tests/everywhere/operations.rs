@@ -3,7 +3,9 @@
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use waitqueue::{Interrupter, Queue, RobustLock, Source, WaitOptions, WaitSet, WakeOptions, wait_many};
+use waitqueue::{
+    Interrupter, Queue, RobustLock, Source, WaitOptions, WaitSet, Waiting, WakeOptions, wait_many,
+};
 
 use crate::common;
 use crate::kill::{OF_A, OF_B, World, small};
@@ -78,6 +80,9 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::waiting("wait_many, 2", Stimulus::Wake),
     Operation::waiting("wait_many, 9", Stimulus::Wake),
     Operation::waiting("set", Stimulus::Wake),
+    Operation::waiting("turn by turn", Stimulus::Wake),
+    Operation::waiting("turn by turn, many", Stimulus::Wake),
+    Operation::waiting("turn by turn, set", Stimulus::Wake),
     Operation::plain("wake_up"),
     Operation::plain("wake_up_nr"),
     Operation::plain("wake_up_all"),
@@ -222,6 +227,17 @@ fn attached(world: &World, orders: &Orders) {
             set.add(&world.b, &exclusive).unwrap();
             set.wait(&WaitOptions::new(), |member| member == first && work()).unwrap();
         }),
+        "turn by turn" => between(|| turns(a.begin_wait(&exclusive), |_| work())),
+        "turn by turn, many" => between(|| {
+            let sources = [(a, exclusive), (&world.b, exclusive)];
+            turns(Waiting::on_many(&sources, &WaitOptions::new()).unwrap(), |at| at == 1 && world.work(OF_B));
+        }),
+        "turn by turn, set" => between(|| {
+            let mut set = WaitSet::new(region).unwrap();
+            let first = set.add(a, &exclusive).unwrap().number() as usize;
+            set.add(&world.b, &exclusive).unwrap();
+            turns(set.begin_wait(&WaitOptions::new()), |at| at == first && work());
+        }),
         "lock" => between(|| drop(world.lock.lock().unwrap())),
         "lock, wanted" => {
             on_signal_do_nothing();
@@ -241,6 +257,11 @@ fn attached(world: &World, orders: &Orders) {
         "check" => between(|| region.check().unwrap()),
         waking => wake(world, waking),
     }
+}
+
+fn turns(mut waiting: Waiting, mut condition: impl FnMut(usize) -> bool) {
+    while !condition(waiting.next_condition().unwrap()) {}
+    waiting.finish();
 }
 
 /// The wakes, each after a change; among those who sleep is a thread of the victim.

@@ -42,6 +42,8 @@ fn libraries() -> &'static Path {
             .arg("--target-dir")
             .arg(profile.parent().expect("target/profile"))
             .current_dir(env!("CARGO_MANIFEST_DIR")));
+        // What the loader looks for is the name that it is installed by.
+        let _ = std::os::unix::fs::symlink("libwaitqueue_ffi.so", profile.join("libwaitqueue.so.1"));
         profile.to_owned()
     })
 }

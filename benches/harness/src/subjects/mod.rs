@@ -4,6 +4,7 @@
 //! its inbox: the value is what every receive is checked by.
 
 mod atomics;
+mod c;
 pub(crate) mod condvar;
 mod eventfd;
 mod futex;
@@ -16,6 +17,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use atomics::Atomics;
+pub use c::FromC;
 pub use condvar::Condvar;
 pub use eventfd::{Eventfd, Look};
 pub use futex::{Futex, Waiter, Waitv};
@@ -72,6 +74,7 @@ pub fn asleep() -> Subjects {
     vec![
         Box::new(Futex),
         Box::new(Waitqueue::new(Policy::Sleep, Way::Wait)),
+        Box::new(FromC(Policy::Sleep)),
         Box::new(Waitv),
         Box::new(Semaphore),
         Box::new(Condvar),
@@ -94,6 +97,7 @@ pub fn policies() -> Subjects {
 pub fn awake() -> Subjects {
     let mut subjects = policies();
     subjects.insert(0, Box::new(Atomics));
+    subjects.push(Box::new(FromC(Policy::Default)));
     subjects
 }
 

@@ -1,6 +1,5 @@
 //! This crate: a line is a queue and the word that its condition is about.
 
-use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
@@ -69,18 +68,18 @@ impl Waitqueue {
 waitqueue::shared_struct! {
     /// A line; two cache lines long, so that neighbours do not disturb each other.
     #[tag = "bench line"]
-    struct Line {
-        queue: QueueHead,
-        value: AtomicU32,
+    pub(crate) struct Line {
+        pub(crate) queue: QueueHead,
+        pub(crate) value: AtomicU32,
         rest: [AtomicU32; 15],
     }
 }
 
 /// Lines are made so many at a time.
 const CHUNK: usize = 64;
-type Chunk = [Line; CHUNK];
+pub(crate) type Chunk = [Line; CHUNK];
 
-struct Named {
+pub(crate) struct Named {
     name: String,
     lines: usize,
     policy: Policy,
@@ -106,6 +105,12 @@ impl Subject for Waitqueue {
     }
 
     fn create(&self, lines: usize) -> Box<dyn Place> {
+        Box::new(self.named(lines))
+    }
+}
+
+impl Waitqueue {
+    pub(crate) fn named(&self, lines: usize) -> Named {
         let (name, chunks) = (unique_name(), lines.div_ceil(CHUNK));
         let builder = Region::builder().participants(8).threads(32).entries(lines as u64 + 64);
         let memory = chunks * (size_of::<Chunk>() + 64);
@@ -113,7 +118,17 @@ impl Subject for Waitqueue {
         // (All objects are made here, so that performers only find them.)
         let region = region.expect("a new region");
         (0..chunks).for_each(|chunk| drop(region.object::<Chunk>(&chunk.to_string()).expect("memory")));
-        Box::new(Named { name, lines, policy: self.policy, way: self.way })
+        Named { name, lines, policy: self.policy, way: self.way }
+    }
+}
+
+impl Named {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy
     }
 }
 
@@ -169,7 +184,7 @@ impl Place for Named {
                 let mut set = WaitSet::new(region).expect("a set");
                 for line in inbox {
                     let member = set.add(&queues[line], &WaitOptions::new()).expect("an entry");
-                    assert_eq!(number(member), line - lines.inbox.start);
+                    assert_eq!(member.number() as usize, line - lines.inbox.start);
                 }
                 Box::new(Set { lines, set })
             }
@@ -221,27 +236,9 @@ impl Post for Set {
 
     fn receive(&mut self) -> (usize, u32) {
         let (lines, start) = (&self.lines, self.lines.inbox.start);
-        let is_there = |member| lines.value(start + number(member)).load(Acquire) != 0;
+        let line = |member: Member| start + member.number() as usize;
+        let is_there = |member| lines.value(line(member)).load(Acquire) != 0;
         let fired = self.set.wait(&lines.options, is_there).expect("wait");
-        lines.take(start + number(fired))
+        lines.take(line(fired))
     }
-}
-
-/// The number of a member, which is how many were added before it: what its hash is made of.
-fn number(member: Member) -> usize {
-    struct Number(usize);
-    impl Hasher for Number {
-        fn finish(&self) -> u64 {
-            self.0 as u64
-        }
-        fn write(&mut self, _: &[u8]) {
-            unreachable!("a member is one number");
-        }
-        fn write_u32(&mut self, number: u32) {
-            self.0 = number as usize;
-        }
-    }
-    let mut hasher = Number(0);
-    member.hash(&mut hasher);
-    hasher.0
 }
