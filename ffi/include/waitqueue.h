@@ -10,15 +10,15 @@
  * event: it has no effect on later waiters, several may coalesce, and a condition may be evaluated without one.
  *
  * To begin: wq_region_open_or_create gives a region of shared memory, wq_region_object_u32 a number in it,
- * wq_region_queue a queue; examples/c has whole programs. All C needs is `pkg-config --cflags --libs waitqueue`.
+ * wq_region_queue a queue; examples/c has whole programs. Compile with `pkg-config --cflags --libs waitqueue`.
  *
  * Conventions
  * -----------
  * Functions named after a type are its methods. Inputs come first, outputs last; nothing is both. Returns are 0 or a
- * count, or a negative errno, and then nothing was written or changed. wq_strerror says what such a number means, and
- * wq_last_error, in the thread that it failed in, what happened to whom and what to do. Every pointer is checked for
- * NULL, which is -EINVAL; only where it says so may an input be NULL, for the default, or an output, which is then not
- * written. Unknown flags, and options of a size that this library does not know, are -EINVAL.
+ * count, or a negative errno, and then nothing was changed or written (but an empty wq_wait). wq_strerror says what
+ * such a number means, and wq_last_error, in the thread that it failed in, what happened to whom and what to do. Every
+ * pointer is checked for NULL, which is -EINVAL; only where it says so may an input be NULL, for the default, or an
+ * output, which is then not written. Unknown flags, and options of a size that this library does not know, are -EINVAL.
  *
  * Times are in nanoseconds: 0 is a poll, WQ_FOREVER no limit. Names are UTF-8 of 1 to 63 bytes; those of regions are
  * names of POSIX shared memory objects: "/demo" is /dev/shm/demo.
@@ -27,37 +27,37 @@
  *
  *     wq_wait_event_with(queue, take(item), WQ_WAIT_OPTIONS(.flags = WQ_EXCLUSIVE, .label = "worker 3"));
  *
- * or, in C++ before C++20, a variable from wq_wait_options_default(), whose fields are set one by one.
+ * or, in C++, a variable from wq_wait_options_default(), whose fields are set one by one.
  *
  * Ownership
  * ---------
  * Handles are opaque and are given back by the function that ends in _free, to which NULL is harmless. A handle made of
- * another keeps what it needs of it: the order of freeing does not matter, and a process detaches when its last handle of a
- * region is freed. Until then, pointers to the region's objects are valid. Freeing a handle that a wait still uses is -EBUSY
- * and frees nothing. Strings and arrays that are passed in are the caller's, and not needed after the
- * call; those in the options of a wait that is begun, not after its end.
+ * another keeps what it needs of it: the order of freeing does not matter, and a process detaches when its last handle
+ * of a region is freed. Until then, pointers to the region's objects are valid. Freeing a handle that a wait still uses
+ * is -EBUSY and frees nothing. Strings and arrays that are passed in are the caller's, and not needed after the call;
+ * those in the options of a wait that is begun, not after its end.
  *
  * Threads
  * -------
- * All functions may be called by any number of threads on the same handles at once, but for wq_set: a set belongs to the
- * thread that made it, and so does a wq_wait. Every attached process has one more thread, the bell, with all signals
- * blocked; so attach after daemon(), unshare() and setns().
+ * All functions may be called by any number of threads on the same handles at once, but for wq_set: a set belongs to
+ * the thread that made it, and so does a wq_wait. Every attached process has one more thread, the bell, with all
+ * signals blocked; so attach after daemon(), unshare() and setns().
  *
- * Cancellation. No function here is a cancellation point. A thread that ends (pthread_exit, pthread_cancel, or a throw out
- * of an expression in C++) while it is inside a condition leaves its queues as it ends, and passes on a wake that chose it. So it may end
- * at any cancellation point in a condition; not by asynchronous cancellation, which no library survives. Do not
- * longjmp out of a condition.
+ * Cancellation. No function here is a cancellation point. A thread that ends (pthread_exit, pthread_cancel) while it is
+ * inside a condition leaves its queues as it ends, and passes on a wake that chose it. So it may end at any
+ * cancellation point in a condition; not by asynchronous cancellation, which no library survives. Do not longjmp out of
+ * a condition.
  *
- * Signals. Waits go on when a handler has run, but those that are called interruptible or killable, which then
- * return -EINTR. (Unlike in the kernel, a handler that runs just before the sleep does not end it: where that matters, let it
- * call wq_interrupter_interrupt.) From a handler, these may be called at any time: wq_interrupter_interrupt, wq_region_me,
- * wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that has interrupted one of the same thread
- * works, or returns -EDEADLK. SIGKILL may come at any instruction of any function: the others lose nothing, and nothing
- * has to be cleaned up.
+ * Signals. Waits go on when a handler has run, except those that are interruptible, killable or for given signals,
+ * which return -EINTR. (Unlike in the kernel, a handler that runs just before the sleep does not end it: where that
+ * matters, let it call wq_interrupter_interrupt.) From a handler, these may be called at any time:
+ * wq_interrupter_interrupt, wq_region_me, wq_region_is_alive, wq_queue_has_sleepers. Any other call in a handler that
+ * has interrupted one of the same thread works, or returns -EDEADLK. SIGKILL may come at any instruction of any
+ * function: the others lose nothing, and nothing has to be cleaned up.
  *
  * Fork. The child of fork() opens the region for itself. On inherited handles every call that would have to act returns
- * -ECHILD (those that find nothing to do, with no waiters or a condition that holds, answer as always); freeing them
- * is allowed and leaves the parent alone. After exec nothing is left: everything is close-on-exec.
+ * -ECHILD (those that find nothing to do, with no waiters or a condition that holds, answer as always); freeing them is
+ * allowed and leaves the parent alone. After exec nothing is left: everything is close-on-exec.
  *
  * Stopped processes (SIGSTOP, a debugger) are alive, and keep what they hold.
  *
@@ -65,8 +65,8 @@
  * ------
  * Each function lists its own. Beside them, all that act on a region may return: -ECHILD (after fork), -EDEADLK (from a
  * signal handler), -ESTALE (this process was taken for dead and its place given away: free all handles, open again),
- * -EUCLEAN (the region is damaged), -ETIME (a living process keeps a lock; the message names it), -ENOBUFS (a capacity of
- * the region is used up), -ENOTRECOVERABLE (a defect of the library).
+ * -EUCLEAN (the region is damaged), -ETIME (a living process keeps a lock; the message names it), -ENOBUFS (a capacity
+ * of the region is used up), -ENOMEM, -ENOTRECOVERABLE (a defect of the library).
  *
  * The kernel's calls
  * ------------------
@@ -75,7 +75,8 @@
  *     add_wait_queue, wait_woken, remove_…       wq_set_add, wq_set_wait, wq_set_remove
  *     several queues in one loop                 wq_wait_many
  *     wake_up…(wq)                               wq_wake_up…(queue)
- *     wake_up_pollfree                           wq_queue_close
+ *     wake_up_sync(wq)                           wq_queue_wake_up_sync, wq_region_flush
+ *     wake_up_pollfree(wq)                       wq_queue_close
  *     wq_has_sleeper, waitqueue_active           wq_queue_has_sleepers, wq_queue_has_sleepers_without_fence
  *     DECLARE_WAIT_QUEUE_HEAD, init_…            wq_region_queue; wq_queue_head in a struct, wq_region_queue_at
  *     TASK_INTERRUPTIBLE, …                      WQ_CLASS_INTERRUPTIBLE, …
@@ -174,7 +175,10 @@ typedef struct wq_wait_options {
 #define WQ_NO_TICK 4u		/* Sleeping waits never look around without having been woken. */
 #define WQ_NO_REGION_SPIN 8u	/* Waits that do not say otherwise sleep at once. */
 
-/* How to create and open. Capacities and the mode are for creation; open_or_create requires the former also of what exists. */
+/*
+ * How to create and open. Capacities and the mode are for creation; open_or_create requires the capacities also of what
+ * exists.
+ */
 typedef struct wq_region_options {
 	size_t size;		/* sizeof(wq_region_options) */
 	uint32_t flags;		/* WQ_PATH and so on */
@@ -227,20 +231,20 @@ const char *wq_version(void);
 const char *wq_strerror(int status);
 
 /*
- * What the last failure of this thread was, with names and values, and what can be done about it; "" if there was
- * none. Valid until the thread's next failure.
+ * What the last failure of this thread was, with names and values, and what can be done about it; "" if there was none.
+ * Valid until the thread's next failure.
  */
 const char *wq_last_error(void);
 
 /* ---- Regions ---------------------------------------------------------------------------------------------------- */
 
 /*
- * Attach to a region: create it (-EEXIST), open it (-ENOENT), or either, whoever comes first. It appears complete or not
- * at all, and what former participants left when they were killed is cleaned up. options may be NULL.
+ * Attach to a region: create it (-EEXIST), open it (-ENOENT), or either, whoever comes first. It appears complete or
+ * not at all, and what former participants left when they were killed is cleaned up. options may be NULL.
  *
- * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode lets in
- * others than are accepted, keeps us out, or cannot be. -ERANGE: it has less than was asked. -ENOSPC. -EINVAL: a name or a
- * capacity that cannot be.
+ * -EMEDIUMTYPE: the file is not a region. -EPROTO: of another version. -EPERM: of somebody else. -EACCES: its mode lets
+ * in others than are accepted, keeps us out, or cannot be. -ERANGE: it has less than was asked. -ENOSPC. -ENOSYS: the
+ * kernel or the file system lacks what is needed. -EINVAL: a name or a capacity that cannot be.
  */
 int wq_region_create(const char *name, const wq_region_options *options, wq_region **out);
 int wq_region_open(const char *name, const wq_region_options *options, wq_region **out);
@@ -251,8 +255,10 @@ int wq_region_open_or_create(const char *name, const wq_region_options *options,
  * full. Others attach by a descriptor that they inherit or receive (SCM_RIGHTS). -EACCES: what is opened is not sealed.
  */
 int wq_region_create_memfd(const char *label, const wq_region_options *options, wq_region **out);
+
 /* The descriptor stays the caller's. */
 int wq_region_open_fd(int fd, const wq_region_options *options, wq_region **out);
+
 /* A new descriptor of the region, close-on-exec, which the caller closes. */
 int wq_region_fd(const wq_region *region);
 
@@ -267,24 +273,26 @@ int wq_region_free(wq_region *region);
 int wq_region_me(const wq_region *region, uint64_t *out);
 
 /*
- * 1 if that participant is attached and its process alive, else 0. Turns 0 only when nothing the process did can
- * happen any more, and then all waiters of the region evaluate their conditions: so a condition may ask this. May be
- * called from signal handlers.
+ * 1 if that participant is attached and its process alive, else 0. Turns 0 only when nothing the process did can happen
+ * any more, and then all waiters of the region evaluate their conditions: so a condition may ask this. May be called
+ * from signal handlers.
  */
 int wq_region_is_alive(const wq_region *region, uint64_t participant);
 
 /* The queue of that name, created open and empty at first use. -EEXIST: the name is in use for something else. */
 int wq_region_queue(const wq_region *region, const char *name, wq_queue **out);
 
-/* The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not, or is misaligned. */
+/*
+ * The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not, or is misaligned.
+ */
 int wq_region_queue_at(const wq_region *region, const wq_queue_head *head, wq_queue **out);
 int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lock **out);
 
 /*
- * The object of that name, zeroed at first use, exactly once also when processes race and are killed. It lives as
- * long as the region. Whoever opens it gives the same tag (1 to 31 bytes), size and alignment (at most 64); -EEXIST if
- * they differ. It is shared with processes that may change it at any time: declare all of it atomic, in fields of
- * fixed width, the 64-bit ones at multiples of 8. -EINVAL: a size or an alignment that cannot be.
+ * The object of that name, zeroed at first use, exactly once also when processes race and are killed. It lives as long
+ * as the region. Whoever opens it gives the same tag (1 to 31 bytes), size and alignment (at most 64); -EEXIST if they
+ * differ. It is shared with processes that may change it at any time: declare all of it atomic, in fields of fixed
+ * width, the 64-bit ones at multiples of 8. -EINVAL: a size or an alignment that cannot be.
  */
 int wq_region_object(const wq_region *region, const char *name, const char *tag, size_t size, size_t alignment,
 		     void **out);
@@ -298,8 +306,9 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
 /*
  * Sleep until the expression is true (nonzero). It is evaluated first; if it is true at once, nothing else happens. It
  * is evaluated again after every wake, after somebody's death, and sometimes without reason; once true it is not
- * evaluated again, so it may take something. What a waker did before its wake happens before the evaluation that follows.
- * The condition beats a close, that a timeout, that an interrupt. GNU C or C++; for others there are functions below.
+ * evaluated again, so it may take something. What a waker did before its wake happens before the evaluation that
+ * follows. The condition beats a close, that a timeout, that an interrupt. GNU C or C++; for others there are functions
+ * below.
  *
  *     int wq_wait_event(queue, expression)
  *     int wq_wait_event_interruptible(queue, expression)
@@ -328,12 +337,12 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *     int64_t wq_wait_event_locked_with(queue, expression, lock, nanoseconds, options)
  *
  * With a lock, a pthread_mutex_t * or a wq_lock *, which the caller holds, and which is released over each sleep. It is
- * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result then
- * (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock,
+ * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result
+ * then (of a robust mutex whose owner died it is -EOWNERDEAD, with the mutex held and inconsistent; of a wq_lock,
  * wq_lock_owner_died says it).
  *
- * An expression may be left by return, break, continue or goto, and in C++ by an exception: the queue is left then, and a
- * wake that chose the wait is passed on.
+ * An expression may be left by return, break, continue or goto, and in C++ by an exception: the queue is left then, and
+ * a wake that chose the wait is passed on.
  */
 #define wq_wait_event(queue, expression) wq_wait_event_with(queue, expression, NULL)
 #define wq_wait_event_interruptible(queue, expression) WQ_WAIT_FLAGS_(queue, expression, WQ_INTERRUPTIBLE)
@@ -354,76 +363,76 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
 	WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, nanoseconds, WQ_EXCLUSIVE)
 
 /* All of the above. There is no loop around the expression: a break in it is one from a loop of the caller's. */
-#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({            \
-	__label__ wq_again_;                                                                           \
-	uint64_t wq_time_ = (nanoseconds);                                                             \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
-	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
-	wq_wait_.opaque[0] = 0;                                                                        \
-wq_again_:                                                                                             \
-	if (expression) {                                                                              \
-		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
-	} else {                                                                                       \
-		int wq_next_ = 0;                                                                      \
-		if (!wq_is_begun_(&wq_wait_))                                                          \
-			wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);           \
-		if (wq_next_ == 0)                                                                     \
-			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
-		if (wq_next_ == 0)                                                                     \
-			goto wq_again_;                                                                \
-		wq_result_ = wq_next_;                                                                 \
-	}                                                                                              \
-	wq_result_;                                                                                    \
+#define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({             \
+	__label__ wq_again_;                                                                            \
+	uint64_t wq_time_ = (nanoseconds);                                                              \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                        \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                       \
+	wq_wait_.opaque[0] = 0;                                                                         \
+wq_again_:                                                                                              \
+	if (expression) {                                                                               \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;          \
+	} else {                                                                                        \
+		int wq_next_ = 0;                                                                       \
+		if (!wq_is_begun_(&wq_wait_))                                                           \
+			wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);            \
+		if (wq_next_ == 0)                                                                      \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                            \
+		if (wq_next_ == 0)                                                                      \
+			goto wq_again_;                                                                 \
+		wq_result_ = wq_next_;                                                                  \
+	}                                                                                               \
+	wq_result_;                                                                                     \
 })
 
 /* The same with something to do before and after each sleep, for which the wait is enrolled from the start. */
-#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({        \
-	__label__ wq_again_;                                                                           \
-	uint64_t wq_time_ = (nanoseconds);                                                             \
-	int64_t wq_result_ = wq_left_(wq_time_);                                                       \
-	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                      \
-	wq_wait_.opaque[0] = 0;                                                                        \
-wq_again_:                                                                                             \
-	if (expression) {                                                                              \
-		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;         \
-	} else {                                                                                       \
-		int wq_next_;                                                                          \
-		if (wq_is_begun_(&wq_wait_)) {                                                         \
-			before;                                                                        \
-			wq_next_ = wq_wait_sleep(&wq_wait_);                                           \
-			after;                                                                         \
-		} else {                                                                               \
-			wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);      \
-		}                                                                                      \
-		if (wq_next_ == 0)                                                                     \
-			goto wq_again_;                                                                \
-		wq_result_ = wq_next_;                                                                 \
-	}                                                                                              \
-	wq_result_;                                                                                    \
+#define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({         \
+	__label__ wq_again_;                                                                            \
+	uint64_t wq_time_ = (nanoseconds);                                                              \
+	int64_t wq_result_ = wq_left_(wq_time_);                                                        \
+	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                       \
+	wq_wait_.opaque[0] = 0;                                                                         \
+wq_again_:                                                                                              \
+	if (expression) {                                                                               \
+		wq_result_ = wq_is_begun_(&wq_wait_) ? wq_wait_finish(&wq_wait_) : wq_result_;          \
+	} else {                                                                                        \
+		int wq_next_;                                                                           \
+		if (wq_is_begun_(&wq_wait_)) {                                                          \
+			before;                                                                         \
+			wq_next_ = wq_wait_sleep(&wq_wait_);                                            \
+			after;                                                                          \
+		} else {                                                                                \
+			wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);       \
+		}                                                                                       \
+		if (wq_next_ == 0)                                                                      \
+			goto wq_again_;                                                                 \
+		wq_result_ = wq_next_;                                                                  \
+	}                                                                                               \
+	wq_result_;                                                                                     \
 })
 
 #define wq_wait_event_cmd(queue, expression, before, after) \
 	wq_status_of_(WQ_WAIT_AROUND_(queue, expression, WQ_FOREVER, NULL, before, after))
-#define wq_wait_event_exclusive_cmd(queue, expression, before, after) __extension__({                          \
-	wq_wait_options wq_options_ = wq_options_of_(WQ_EXCLUSIVE);                                            \
-	wq_status_of_(WQ_WAIT_AROUND_(queue, expression, WQ_FOREVER, &wq_options_, before, after));            \
+#define wq_wait_event_exclusive_cmd(queue, expression, before, after) __extension__({                   \
+	wq_wait_options wq_options_ = wq_options_of_(WQ_EXCLUSIVE);                                     \
+	wq_status_of_(WQ_WAIT_AROUND_(queue, expression, WQ_FOREVER, &wq_options_, before, after));     \
 })
 
 #define wq_wait_event_locked(queue, expression, lock) \
 	wq_status_of_(wq_wait_event_locked_timeout(queue, expression, lock, WQ_FOREVER))
 #define wq_wait_event_locked_timeout(queue, expression, lock, nanoseconds) \
 	wq_wait_event_locked_with(queue, expression, lock, nanoseconds, NULL)
-#define wq_wait_event_locked_with(queue, expression, lock, nanoseconds, options) \
-	WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, WQ_RELEASE_(lock), { \
-		int wq_taken_ = WQ_RETAKE_(lock); \
-		wq_next_ = wq_taken_ < 0 ? wq_taken_ : wq_next_; \
+#define wq_wait_event_locked_with(queue, expression, lock, nanoseconds, options)                        \
+	WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, WQ_RELEASE_(lock), {                   \
+		int wq_taken_ = WQ_RETAKE_(lock);                                                       \
+		wq_next_ = wq_taken_ < 0 ? wq_taken_ : wq_next_;                                        \
 	})
 
 #define WQ_WAIT_FLAGS_(queue, expression, flags) \
 	wq_status_of_(WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, WQ_FOREVER, flags))
-#define WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, nanoseconds, flags) __extension__({                          \
-	wq_wait_options wq_options_ = wq_options_of_(flags);                                                   \
-	wq_wait_event_timeout_with(queue, expression, nanoseconds, &wq_options_);                              \
+#define WQ_WAIT_FLAGS_TIMEOUT_(queue, expression, nanoseconds, flags) __extension__({                   \
+	wq_wait_options wq_options_ = wq_options_of_(flags);                                            \
+	wq_wait_event_timeout_with(queue, expression, nanoseconds, &wq_options_);                       \
 })
 
 static inline wq_wait_options wq_options_of_(uint32_t flags)
@@ -464,9 +473,10 @@ static inline int wq_status_of_(int64_t left)
  *     }
  *
  * prepare_to_wait enrols. What changes from there on is seen by an evaluation, or keeps the sleep that follows it from
- * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped. Both leave
- * an empty wait if they fail. options may be NULL. -EINVAL. Of a queue that is closed, or of which another has the
- * priority, they do not: the condition may be true, and beats it. wq_wait_sleep says so after it was evaluated.
+ * happening. begin_wait is for a condition that was false just now: it enrols only when spinning has not helped.
+ * options may be NULL. Both leave an empty wait if they fail; -EINVAL: an interrupter of another region. That the queue
+ * is closed, or that another has the priority, is no failure of theirs: the condition may be true, which beats it, and
+ * wq_wait_sleep says so after it was evaluated.
  */
 int wq_queue_prepare_to_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
 int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, uint64_t nanoseconds, wq_wait *out);
@@ -479,18 +489,20 @@ int wq_queue_begin_wait(const wq_queue *queue, const wq_wait_options *options, u
 int wq_wait_sleep(wq_wait *wait);
 
 /*
- * The same for a wait that has several conditions, of a set or of wq_sources: says that the one evaluated last was false,
- * and writes which to evaluate next, a member or an index. (The first call says nothing.)
+ * The same for a wait that has several conditions, of a set or of wq_sources: says that the one evaluated last was
+ * false, and writes which to evaluate next, a member or an index. (The first call says nothing.)
  */
 int wq_wait_next(wq_wait *wait, uint32_t *out);
 
-/* 1 if an exclusive wake has chosen this wait, 1 if nobody waited on its queue when it was prepared; else 0. */
+/* 1 if an exclusive wake has chosen this wait, else 0. -EINVAL: as above. */
 int wq_wait_was_chosen(const wq_wait *wait);
+
+/* 1 if nobody waited on its queues when it began, else 0. -EINVAL: as above. */
 int wq_wait_was_first(const wq_wait *wait);
 
 /*
- * Ends a wait whose condition was true: what is left of its time, at least 1. A wake that chose it is used up, if it was
- * for that condition, or else passed on. Of a wait that has ended: 0, and nothing happens.
+ * Ends a wait whose condition was true: what is left of its time, at least 1. A wake that chose it is used up, if it
+ * was for that condition, or else passed on. Of a wait that has ended: 0, and nothing happens.
  */
 int64_t wq_wait_finish(wq_wait *wait);
 
@@ -506,8 +518,8 @@ static inline void wq_leave_(wq_wait *wait)
 /* ---- Waiting for a function ------------------------------------------------------------------------------------- */
 
 /*
- * As the macros, for other languages. _with: *out is what is left of the time, at least 1, UINT64_MAX of WQ_FOREVER; options and
- * out may be NULL. -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY.
+ * As the macros, for other languages. _with: *out is what is left of the time, at least 1, UINT64_MAX of WQ_FOREVER;
+ * options and out may be NULL. -ETIMEDOUT, -EINTR, -ESHUTDOWN, -EBUSY.
  */
 int wq_queue_wait_event(const wq_queue *queue, wq_condition condition, void *context);
 int wq_queue_wait_event_with(const wq_queue *queue, wq_condition condition, void *context,
@@ -533,9 +545,10 @@ typedef struct wq_source {
 } wq_source;
 
 /*
- * Sleeps until one of the conditions is true, and writes which: the first, in order. Any number of queues of one region, the
- * same one also twice; each wake is consumed by one waiter. The options are those of the sleep, and may be NULL. -EINVAL: no sources, or
- * of several regions; -ESHUTDOWN: one of the queues is closed, and the message names it; as wq_queue_wait_event_with.
+ * Sleeps until one of the conditions is true, and writes which: the first, in order. Any number of queues of one
+ * region, the same one also twice; each wake is consumed by one waiter. The options are those of the sleep, and may be
+ * NULL. -EINVAL: no sources, or of several regions; -ESHUTDOWN: one of the queues is closed, and the message names it;
+ * as wq_queue_wait_event_with.
  */
 int wq_wait_many(const wq_source *sources, uint32_t count, const wq_wait_options *options, uint64_t nanoseconds,
 		 uint32_t *out);
@@ -545,10 +558,10 @@ int wq_begin_wait_many(const wq_source *sources, uint32_t count, const wq_wait_o
 		       uint64_t nanoseconds, wq_wait *out);
 
 /*
- * A set of queues on which its thread stays enrolled between waits: a wait costs as much as there is to do, whether there is
- * one queue in it or ten thousand. A member is asked when it is new, when a wake has met it since, and for as long as it
- * answers true; so its condition has to be the same in every wait, and about what is woken for. Corresponds to add_wait_queue,
- * wait_woken and remove_wait_queue; in what it costs, to epoll.
+ * A set of queues on which its thread stays enrolled between waits: a wait costs as much as there is to do, whether
+ * there is one queue in it or ten thousand. A member is asked when it is new, when a wake has met it since, and for as
+ * long as it answers true; so its condition has to be the same in every wait, and about what is woken for. Corresponds
+ * to add_wait_queue, wait_woken and remove_wait_queue; in what it costs, to epoll.
  */
 int wq_set_new(const wq_region *region, wq_set **out);
 
@@ -577,33 +590,21 @@ int wq_set_ask_all(wq_set *set);
 /* How many wakes have met a member since this was last called, a hint where to look. -ENOENT. */
 int wq_set_take_fired(wq_set *set, uint32_t member, uint32_t *out);
 
-/* Leaves all queues. To be called by the thread that made it: -EPERM. -EBUSY: a wait on it is under way. */
+/* Leaves all queues, and gives the handle back. -EPERM: another thread made it. -EBUSY: a wait on it is under way. */
 int wq_set_free(wq_set *set);
 
 /* ---- Waking ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Wakes all non-exclusive waiters, and up to count of the exclusive ones (WQ_ALL: all), whose class and key masks meet these.
- * If nobody waits, this is a fence and a load. out may be NULL. -EINVAL: a count of 0.
+ * Wakes all non-exclusive waiters, and up to count of the exclusive ones (WQ_ALL: all), whose class and key masks meet
+ * these. If nobody waits, this is a fence and a load. out may be NULL. -EINVAL: a count of 0.
  */
 int wq_queue_wake_up(const wq_queue *queue, uint32_t count, uint32_t class_mask, uint32_t key, wq_woken *out);
 
 /*
- * The same in the kernel's words: how many waiters were reached, or a negative errno. That none is counted does not mean that
- * nobody will see the change: exclusive waiters that are awake evaluate without being charged with a wake.
+ * The same in the kernel's words: how many waiters were reached, or a negative errno. That none is counted does not
+ * mean that nobody will see the change: exclusive waiters that are awake evaluate without being charged with a wake.
  */
-static inline int wq_woken_(int status, wq_woken woken)
-{
-	return status < 0 ? status : (int)(woken.exclusive + woken.nonexclusive);
-}
-
-static inline int wq_wake_up_with_(const wq_queue *queue, uint32_t count, uint32_t class_mask, uint32_t key)
-{
-	wq_woken woken = { 0, 0 };
-	int status = wq_queue_wake_up(queue, count, class_mask, key, &woken);
-	return wq_woken_(status, woken);
-}
-
 #define wq_wake_up(queue) wq_wake_up_nr(queue, 1)
 #define wq_wake_up_all(queue) wq_wake_up_nr(queue, WQ_ALL)
 #define wq_wake_up_nr(queue, count) wq_wake_up_with_(queue, count, WQ_CLASS_ANY, WQ_KEY_ANY)
@@ -612,10 +613,17 @@ static inline int wq_wake_up_with_(const wq_queue *queue, uint32_t count, uint32
 #define wq_wake_up_interruptible_nr(queue, count) wq_wake_up_with_(queue, count, WQ_CLASS_INTERRUPTIBLE, WQ_KEY_ANY)
 #define wq_wake_up_poll(queue, key) wq_wake_up_with_(queue, 1, WQ_CLASS_ANY, key)
 
+static inline int wq_wake_up_with_(const wq_queue *queue, uint32_t count, uint32_t class_mask, uint32_t key)
+{
+	wq_woken woken = { 0, 0 };
+	int status = wq_queue_wake_up(queue, count, class_mask, key, &woken);
+	return status < 0 ? status : (int)(woken.exclusive + woken.nonexclusive);
+}
+
 /*
- * As wq_wake_up, but for callers about to wait: from here on this thread's wakes choose waiters at once, but make their
- * system calls only in its next wait of this region, in wq_region_flush, or as it ends. Before any other sleep, flush.
- * wq_region_flush also ends the putting off.
+ * As wq_wake_up, but for callers about to wait: from here on, until wq_region_flush, this thread's wakes choose waiters
+ * at once, but make their system calls only in its next wait of this region, or as it ends. Before any other sleep,
+ * flush.
  */
 int wq_queue_wake_up_sync(const wq_queue *queue, wq_woken *out);
 int wq_region_flush(const wq_region *region);
@@ -636,15 +644,15 @@ int wq_queue_is_closed(const wq_queue *queue);
 int wq_queue_has_sleepers(const wq_queue *queue);
 int wq_queue_has_sleepers_without_fence(const wq_queue *queue);
 
-/* Gives the handle back. -EBUSY, and it is not freed, if another thread waits by it. */
+/* Gives the handle back. -EBUSY: a wait uses it. */
 int wq_queue_free(wq_queue *queue);
 
 /* ---- Robust locks ----------------------------------------------------------------------------------------------- */
 
 /*
- * For data that atomics alone cannot keep consistent. 1 if an owner has died inside, and nobody has said since that he has
- * repaired the data; else 0. Not recursive (-EDEADLK), not fair; a thread can hold seven of a region at once (-ENOLCK). -ETIME:
- * a living process has kept it for the region's patience, or the time given; 0 tries once.
+ * For data that atomics alone cannot keep consistent. 1 if an owner has died inside, and nobody has said since that he
+ * has repaired the data; else 0. Not recursive (-EDEADLK), not fair; a thread can hold seven of a region at once
+ * (-ENOLCK). -ETIME: a living process has kept it for the region's patience, or the time given; 0 tries once.
  */
 int wq_lock_lock(wq_lock *lock);
 int wq_lock_lock_timeout(wq_lock *lock, uint64_t nanoseconds);
@@ -669,16 +677,19 @@ int wq_interrupter_new(const wq_region *region, wq_interrupter **out);
 /* Ends the wait that has it, or the next that gets it, with -EINTR. May be called from signal handlers. */
 int wq_interrupter_interrupt(const wq_interrupter *interrupter);
 
-/* Not while a wait has it. */
+/* Gives the handle back. -EBUSY: a wait has it. */
 int wq_interrupter_free(wq_interrupter *interrupter);
 
 /* ---- Looking ---------------------------------------------------------------------------------------------------- */
 
-/* What a region looks like now, or, without attaching to it, to whoever may read it. Takes no lock, so it may be torn. */
+/*
+ * What a region looks like now; wq_inspect needs no more than to be allowed to read it, and does not attach. Takes no
+ * lock, so it may be torn.
+ */
 int wq_region_snapshot(const wq_region *region, wq_snapshot **out);
 int wq_inspect(const char *name, const wq_region_options *options, wq_snapshot **out);
 
-/* Checks every queue's list, under its lock, for tools and tests: -EUCLEAN, and the message names the law that is broken. */
+/* Checks each queue's list, under its lock, for tools and tests. -EUCLEAN: the message names the law that is broken. */
 int wq_region_check(const wq_region *region);
 
 /* The whole as text. This and the strings below live as long as the snapshot. */
