@@ -287,6 +287,7 @@ impl Drop for Inside {
 }
 
 fn leave(users: *const Users) {
+    // ORDERING: release pairs with the acquire in `count`: whoever then frees the handle comes after our last use of it.
     // SAFETY: it lies in a handle that is not freed while it counts us.
     unsafe { &*users }.count.fetch_sub(1, Release);
 }

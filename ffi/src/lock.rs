@@ -32,6 +32,7 @@ struct Held(Vec<*const AtomicU64>);
 impl Drop for Held {
     fn drop(&mut self) {
         for holder in &self.0 {
+            // ORDERING: release pairs with the acquire in `wq_lock_free`.
             // SAFETY: it lies in a handle that is not freed while it says that we hold the lock.
             let _ = unsafe { &**holder }.compare_exchange(thread(), 0, Release, Relaxed);
         }

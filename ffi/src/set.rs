@@ -144,7 +144,7 @@ pub unsafe extern "C-unwind" fn wq_set_wait(
     let mut status = wq_set_begin_wait(this, options, nanoseconds, Some(&mut place));
     // SAFETY: beginning has written it, in any case.
     let wait = unsafe { place.assume_init_mut() };
-    let mut member = MaybeUninit::new(0);
+    let mut member = MaybeUninit::uninit();
     while status == 0 {
         status = wq_wait_next(Some(wait), Some(&mut member));
         if status != 0 {

@@ -85,7 +85,7 @@ impl wq_wait {
         // SAFETY: what it borrows are handles, which are not freed while they count it as their user, and options, which the
         // header wants there until its end.
         unsafe { (&raw mut (*place).waiting).cast::<Waiting<'w>>().write(waiting()) };
-        // SAFETY: a place of ours.
+        // SAFETY: another field of the same place.
         unsafe { (&raw mut (*place).of_set).write(of_set) };
         (self.state, self.thread) = (UNDER_WAY, thread());
         // SAFETY: both fields were written.
@@ -108,7 +108,7 @@ impl wq_wait {
         if !self.is_under_way() {
             return Err(Failure::invalid("the wait has ended, has not begun, or is another thread's"));
         }
-        // SAFETY: it is under way.
+        // SAFETY: it is under way, so both fields were written.
         Ok(&mut unsafe { self.active.assume_init_mut() }.waiting)
     }
 
@@ -117,7 +117,7 @@ impl wq_wait {
         if self.is_under_way() {
             self.state = 0;
             leave_handles(self.id());
-            // SAFETY: it was under way, and is not any more.
+            // SAFETY: it was under way, so both fields were written; this ends it, so they are dropped once.
             let Active { of_set, .. } = unsafe { self.active.assume_init_ref() };
             of_set.inspect(|under_way| under_way.set(false));
             // SAFETY: likewise.
@@ -359,20 +359,24 @@ pub unsafe extern "C-unwind" fn wq_wait_many(
     }
     // SAFETY: it has begun.
     let wait = unsafe { place.assume_init_mut() };
-    let mut at = MaybeUninit::new(0);
+    let mut at = MaybeUninit::uninit();
     while status == 0 {
         status = wq_wait_next(Some(wait), Some(&mut at));
-        // SAFETY: written above, and again by each success; it is less than `count`.
-        let source = unsafe { &*sources.add(at.assume_init() as usize) };
+        if status != 0 {
+            break;
+        }
+        // SAFETY: written by each success.
+        let at = unsafe { at.assume_init() };
+        // SAFETY: the place of a source, so less than `count`, in an array of that length.
+        let source = unsafe { &*sources.add(at as usize) };
         let Some(evaluate) = source.condition else {
             wq_wait_cancel(Some(wait));
             return self::status(|| given(source.condition, "the condition of a source").map(|_| 0));
         };
         // SAFETY: the caller's contract.
-        if status == 0 && unsafe { evaluate(source.context) } != 0 {
+        if unsafe { evaluate(source.context) } != 0 {
             wq_wait_finish(Some(wait));
-            // SAFETY: as above.
-            return set(out, unsafe { at.assume_init() });
+            return set(out, at);
         }
     }
     status
