@@ -1,28 +1,18 @@
 //! What `install.sh` installs: found by pkg-config and CMake, linked into programs outside the tree, and removed again.
 //! The program and the CMake file are those of `README.md`. All paths have spaces in them.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-fn here(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
+use common::{here, libraries, run};
 
 fn read(path: &str) -> String {
     fs::read_to_string(here(path)).unwrap()
-}
-
-/// Runs a command to its end, and returns what it said.
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
-    let Output { stdout, stderr, .. } = &output;
-    let (said, complaint) = (String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
-    assert!(output.status.success(), "{command:?} ended with {}: {said}{complaint}", output.status);
-    said.into_owned()
 }
 
 /// Whether a tool is there; if not, says that a test does less without it.
@@ -32,23 +22,6 @@ fn has(tool: &str) -> bool {
         println!("skipped: there is no {tool}");
     }
     is_there
-}
-
-/// Where cargo has put the libraries of this profile, as new as this test.
-fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test has a program");
-        let profile = test.ancestors().nth(2).expect("target/profile/deps/test");
-        let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile has a name");
-        run(Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "waitqueue-ffi"])
-            .args(["--profile", if name == "debug" { "dev" } else { name }])
-            .arg("--target-dir")
-            .arg(profile.parent().expect("target/profile"))
-            .current_dir(env!("CARGO_MANIFEST_DIR")));
-        profile.to_owned()
-    })
 }
 
 /// A new folder, removed when dropped.
@@ -106,7 +79,7 @@ fn option(name: &str, value: &Path) -> String {
 
 /// Installs what is built below a folder.
 fn install(prefix: &Path) {
-    let (prefix, library) = (option("prefix", prefix), option("library", built()));
+    let (prefix, library) = (option("prefix", prefix), option("library", libraries()));
     run(&mut script(&here("install.sh"), &[&prefix, &library]));
 }
 
@@ -259,7 +232,7 @@ fn cmake_finds_it() {
 fn a_package_is_staged_from_a_tree_elsewhere() {
     let (tree, root) = (Folder::new(), Folder::new());
     std::os::unix::fs::symlink(here(".."), tree.at("the tree")).unwrap();
-    let library = option("library", built());
+    let library = option("library", libraries());
     let said = run(script(&tree.at("the tree/ffi/install.sh"), &[&library])
         .env("DESTDIR", root.at("a root"))
         .env("PREFIX", "/usr")

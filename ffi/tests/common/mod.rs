@@ -1,14 +1,14 @@
 //! What the tests of the C interface share: C programs, compiled as C and as C++, played as children.
 //!
-//! A C program has roles, as a test binary has (see `tests/common`): `check.h` runs the one that it is asked for, which prints
-//! what does not hold, and at its end "well".
+//! A C program has roles, as a test binary has (see `tests/common`): `check.h` runs the one that it is asked for, which
+//! prints what does not hold, and at its end "well".
 #![allow(dead_code, unreachable_pub)]
 
 #[path = "../../../tests/common/mod.rs"]
 pub mod process;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -23,14 +23,14 @@ pub fn here(path: &str) -> PathBuf {
 /// Runs a command to its end, and returns what it said.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
-    let said =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
-    said
+    let Output { stdout, stderr, .. } = &output;
+    let (said, complaint) = (String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
+    assert!(output.status.success(), "{command:?} ended with {}: {said}{complaint}", output.status);
+    said.into_owned()
 }
 
-/// Where the libraries are that C programs are linked with, as new as this test.
-fn libraries() -> &'static Path {
+/// Where cargo has put the libraries of this profile, as new as this test.
+pub fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
     LIBRARIES.get_or_init(|| {
         let test = std::env::current_exe().expect("a test has a program");
