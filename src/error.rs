@@ -146,7 +146,7 @@ pub enum Error {
         /// What was asked.
         asked: String,
     },
-    /// A head or lock that lies outside the region it was used with, or queues of two regions in one wait.
+    /// A head, a lock or an interrupter of another region than it was used with, or queues of two regions in one wait.
     ForeignObject {
         /// The region.
         region: Label,
@@ -259,6 +259,12 @@ impl Error {
     /// A system call's failure; what is common has a variant of its own.
     pub(crate) fn system(region: &Label, call: &'static str, errno: i32) -> Error {
         Error::System { region: region.clone(), call, errno }
+    }
+
+    /// A handle that a fork has copied.
+    #[cold]
+    pub(crate) fn forked(region: &Label) -> Error {
+        Error::Forked { region: region.clone() }
     }
 
     /// An allocation's failure.

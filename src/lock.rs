@@ -141,7 +141,7 @@ impl Locker {
         patience: Duration,
     ) -> Result<Grip> {
         if self.is_forked() {
-            return Err(self.forked());
+            return Err(Error::forked(self.space.label()));
         }
         let record = self.own_record();
         record.holding[place].store(offset, Relaxed);
@@ -278,11 +278,6 @@ impl Locker {
     #[inline]
     fn own_record(&self) -> &Record {
         &self.space.records()[self.record as usize]
-    }
-
-    #[cold]
-    fn forked(&self) -> Error {
-        Error::Forked { region: self.space.label().clone() }
     }
 
     /// Whether the owner that the lock word names can never release it.

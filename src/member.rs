@@ -68,6 +68,7 @@ pub(crate) struct Member {
     pub(crate) left: AtomicBool,
     pub(crate) lingering: Arc<Lingering>,
 }
+
 impl Member {
     pub(crate) fn slot(&self) -> &Slot {
         &self.space.slots()[self.id as u32 as usize]
@@ -115,7 +116,7 @@ impl Member {
 
     pub(crate) fn check(&self) -> Result<&Slot> {
         if fork::current() != self.epoch {
-            return Err(Error::Forked { region: self.space.label().clone() });
+            return Err(Error::forked(self.space.label()));
         }
         let slot = self.slot();
         let state = slot.state.load(Acquire);

@@ -26,6 +26,9 @@ pub mod class {
     pub const ANY: u32 = u32::MAX;
 }
 
+/// What is left at least of a timeout that the condition beat.
+pub(crate) const LEAST_LEFT: Duration = Duration::from_nanos(1);
+
 /// How to wait. The first four concern the entry on each queue, the others the sleep as a whole.
 ///
 /// # Examples
@@ -172,7 +175,7 @@ impl<'a> WaitOptions<'a> {
     /// The whole timeout, which is what is left where no time has passed; for ever without one.
     #[inline]
     pub(crate) fn whole_timeout(&self) -> Duration {
-        self.timeout.map_or(Duration::MAX, |timeout| timeout.max(Duration::from_nanos(1)))
+        self.timeout.map_or(Duration::MAX, |timeout| timeout.max(LEAST_LEFT))
     }
 
     /// Whether the queue's handle is to say if it spins.

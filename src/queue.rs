@@ -9,11 +9,12 @@ use crate::error::{Error, Label, Result};
 use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
-use crate::options::WaitOptions;
+use crate::options::{LEAST_LEFT, WaitOptions};
 use crate::pace::{self, Pace};
 use crate::prepare::PrepareToWait;
 use crate::region::Region;
 use crate::sleep::{AroundSleep, Commands, JustSleep};
+use crate::sys::clock::Deadline;
 use crate::wait::{self, Ended};
 use crate::waiting::Waiting;
 
@@ -70,8 +71,8 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new(), condition).map(drop)
     }
 
-    /// Sleeps until the condition is true, for at most `timeout`; returns what is left of it, at least 1 ns. Corresponds to
-    /// `wait_event_timeout` and `wait_event_hrtimeout`.
+    /// Sleeps until the condition is true, for at most `timeout`; returns what is left of it, at least 1 ns. Corresponds
+    /// to `wait_event_timeout` and `wait_event_hrtimeout`.
     ///
     /// # Errors
     ///
@@ -81,7 +82,8 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new().timeout(timeout), condition)
     }
 
-    /// Sleeps until the condition is true, or any signal handler runs during the sleep. Corresponds to `wait_event_interruptible`.
+    /// Sleeps until the condition is true, or any signal handler runs during the sleep. Corresponds to
+    /// `wait_event_interruptible`.
     ///
     /// # Errors
     ///
@@ -91,7 +93,8 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new().interruptible(), condition).map(drop)
     }
 
-    /// Sleeps until the condition is true, for at most `timeout`, or until a signal handler runs. Corresponds to `wait_event_interruptible_timeout` and `wait_event_interruptible_hrtimeout`.
+    /// The same, for at most `timeout`. Corresponds to `wait_event_interruptible_timeout` and
+    /// `wait_event_interruptible_hrtimeout`.
     ///
     /// # Errors
     ///
@@ -105,8 +108,8 @@ impl Queue {
         self.wait_event_with(&WaitOptions::new().interruptible().timeout(timeout), condition)
     }
 
-    /// Ended by `SIGINT`, `SIGTERM`, `SIGQUIT` and `SIGHUP`, if they have handlers; all other signals are blocked over
-    /// the sleep. Corresponds to `wait_event_killable`.
+    /// Sleeps until the condition is true, or a handler of `SIGINT`, `SIGTERM`, `SIGQUIT` or `SIGHUP` runs; all other
+    /// signals are blocked over the sleep. Corresponds to `wait_event_killable`.
     ///
     /// # Errors
     ///
@@ -226,7 +229,7 @@ impl Queue {
         let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
         let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
-        self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
+        self.outcome(ended).map(|()| left_until(manner.deadline))
     }
 
     /// Enrols now, for a loop written by hand. Corresponds to `prepare_to_wait` and `prepare_to_wait_exclusive`; see
@@ -280,7 +283,7 @@ impl Queue {
     ) -> Result<Duration> {
         if options.is_poll() {
             let closed = self.is_closed().then_some(0);
-            return self.outcome(wait::poll(closed, evaluate)).map(|()| NO_TIME);
+            return self.outcome(wait::poll(closed, evaluate)).map(|()| LEAST_LEFT);
         }
         options.check(&self.region)?;
         let mut manner = options.manner_with(&self.region, pace);
@@ -290,7 +293,7 @@ impl Queue {
             Some(at) => Ended::Fired(at),
             None => wait::wait(&self.region.enter()?, &spots, &manner, around, evaluate)?,
         };
-        self.outcome(ended).map(|()| manner.deadline.map_or(Duration::MAX, left_at_least))
+        self.outcome(ended).map(|()| left_until(manner.deadline))
     }
 
     /// What is to say whether a wait spins, if nobody has said so.
@@ -320,11 +323,9 @@ impl Queue {
     }
 }
 
-const NO_TIME: Duration = Duration::from_nanos(1);
-
-/// What is left at a deadline that the condition beat: never nothing.
-pub(crate) fn left_at_least(deadline: crate::sys::clock::Deadline) -> Duration {
-    deadline.remaining().max(NO_TIME)
+/// What is left until a deadline that the condition beat: never nothing, and for ever without one.
+pub(crate) fn left_until(deadline: Option<Deadline>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.remaining().max(LEAST_LEFT))
 }
 
 impl fmt::Debug for Queue {

@@ -1,5 +1,5 @@
-//! What one thread needs to act in a region: its record (to lock with), entries it keeps between waits, and scratch
-//! memory, so that nothing is allocated while a lock is held.
+//! What one thread needs to act in a region: its record (to lock with), entries it keeps between waits, the leads of the
+//! waits that it is in, and scratch memory, so that nothing is allocated while a lock is held.
 //!
 //! A record or an entry is taken by changing its `owner` from 0 to the participant's id, and given back by the reverse;
 //! a cleaner does the latter for the dead. An id never names two participants, so a late or repeated give-back of
@@ -40,7 +40,7 @@ struct Kept {
     spare: Vec<u32>,
     /// The leads of the waits that have not ended.
     leads: Vec<u32>,
-    /// Where the search for a free one begins: behind the last that was found, so that many are found in one walk.
+    /// Where the search for a free entry begins: behind the last that was found, so that many are found in one walk.
     search: usize,
 }
 
@@ -71,7 +71,7 @@ impl Inside<'_> {
 
     fn wake_noted(&mut self, entries: &[Entry], head: &QueueHead) {
         let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
-        // Also wakes those of the crowd that were not meant: not where they may be the most.
+        // One call wakes the whole crowd, also those who were not meant: so only if these cannot be the most.
         let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
         if !crowd.is_empty() && is_most && deferred.is_none() && wake_crowd(head) {
             crowd.clear();
@@ -261,7 +261,7 @@ impl Thread {
     pub(crate) fn take_entry(&self) -> Result<u32> {
         // A child that a condition forked has copies of what its parent keeps.
         if self.locker.is_forked() {
-            return Err(Error::Forked { region: self.space().label().clone() });
+            return Err(Error::forked(self.space().label()));
         }
         let entries = self.space().entries();
         let mut inside = self.begin()?;

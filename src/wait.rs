@@ -56,7 +56,8 @@ impl Ended {
 
 /// What a wait evaluates.
 pub(crate) trait Conditions {
-    /// Chooses what to evaluate next: `everywhere`, or where something has happened. Between the clearing of LOOK and fence A.
+    /// Chooses what to evaluate next: `everywhere`, or where something has happened. Called between the clearing of LOOK
+    /// and fence A.
     fn choose(&mut self, _everywhere: bool) {}
 
     /// The first spot whose condition is true.
@@ -341,9 +342,9 @@ pub(crate) fn wait_woken(
 }
 
 fn evicted(thread: &Thread) -> Error {
-    let region = thread.space().label().clone();
+    let region = thread.space().label();
     match thread.locker().is_forked() {
-        true => Error::Forked { region },
-        false => Error::Evicted { region, participant: thread.participant() },
+        true => Error::forked(region),
+        false => Error::Evicted { region: region.clone(), participant: thread.participant() },
     }
 }

@@ -14,7 +14,7 @@ use crate::many::{self, Member, WaitSet};
 use crate::options::WaitOptions;
 use crate::pace::{self, Spin};
 use crate::pending::Pending;
-use crate::queue::{Queue, left_at_least};
+use crate::queue::{Queue, left_until};
 use crate::region::Region;
 use crate::sleep::{JustSleep, Listening, Manner};
 use crate::thread::Thread;
@@ -88,7 +88,7 @@ struct Members<'a> {
 impl<'a> Waiting<'a> {
     /// On one queue, whose condition was false just now.
     ///
-    /// (All that may fail is reported later: what is large is made where it is to be.)
+    /// (No result, so that it is made where it is to be: it is large. What fails is said by [`Waiting::check`].)
     #[inline]
     pub(crate) fn on_one(queue: &'a Queue, options: &WaitOptions<'a>) -> Waiting<'a> {
         let on = On::One(queue, queue.spot(options, 0), true);
@@ -156,8 +156,8 @@ impl<'a> Waiting<'a> {
         };
     }
 
-    /// Enrols now, without spinning first. What changes from here on is seen by the evaluation that is to follow, or keeps the
-    /// sleep after it from happening.
+    /// Enrols now, without spinning first. What changes from here on is seen by the evaluation that is to follow, or
+    /// keeps the sleep after it from happening.
     ///
     /// # Errors
     ///
@@ -290,7 +290,7 @@ impl<'a> Waiting<'a> {
             enrolled.leave_all(Some(at));
         }
         self.stage = Stage::Over;
-        self.manner.deadline.map_or(Duration::MAX, left_at_least)
+        left_until(self.manner.deadline)
     }
 
     fn give_up(&mut self) {
