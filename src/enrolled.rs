@@ -83,8 +83,8 @@ impl Enrolled {
         let lead = thread.take_lead()?;
         begin(thread, lead, label, asleep);
         match enrol(thread, lead, spot) {
-            Ok(Ok(wakes)) => {
-                let places = Places::One(Place { index: lead, queue: spot.queue, wakes });
+            Ok(Ok(place)) => {
+                let places = Places::One(place);
                 Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
             }
             refused => {
@@ -116,8 +116,8 @@ impl Enrolled {
             entry.ready_next.store(0, Relaxed);
         }
         match enrol(&self.thread, index, spot) {
-            Ok(Ok(wakes)) => {
-                self.many().push(Place { index, queue: spot.queue, wakes });
+            Ok(Ok(place)) => {
+                self.many().push(place);
                 Ok(Ok(()))
             }
             refused => {
@@ -163,8 +163,8 @@ impl Enrolled {
         self.places.get(at).and_then(|place| self.head(place.queue))
     }
 
-    /// The head of a queue on which enough others wait that this one is to sleep there as well, where one call wakes all.
-    /// Not where a wake may choose this one alone.
+    /// The head of a queue on which so many wait that this one is to sleep there as well, where one call wakes all. Not
+    /// where a wake may choose this one alone.
     pub(crate) fn crowd(&self) -> Option<Crowd<'_>> {
         let Places::One(place) = &self.places else {
             return None;
@@ -214,12 +214,13 @@ impl Enrolled {
     /// Which members of a set wakes have met since this was last asked: `met` is told the place of each. False if that
     /// cannot be said, because a peer has written what is not true; then all are in doubt.
     ///
-    /// To be called before fence A, since a waker who finds a member noted does not note it again. Only what is taken from the
-    /// stack is unmarked: what is marked otherwise is about to be put there, by a waker who must find it as he left it.
+    /// To be called before fence A, since a waker who finds a member noted does not note it again. Only what is taken from
+    /// the stack is unmarked: what is marked otherwise is about to be put there, by a waker who must find it as he left it.
     pub(crate) fn take_ready(&self, met: &mut dyn FnMut(usize)) -> bool {
         if !self.is_ours() {
             return false;
         }
+        // ORDERING: acquire pairs with the swap by which a waker puts a member there, after its `ready_next`.
         let mut next = self.entry(self.lead).ready.swap(0, AcqRel);
         for _ in 0..=self.places.len() {
             if next == 0 {
@@ -392,11 +393,11 @@ impl Drop for Enrolled {
     }
 }
 
-/// Puts an entry on its queue; how many wakes that had seen by then.
+/// Puts an entry on its queue.
 #[inline]
-fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<u64, Refusal>> {
+fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<Place, Refusal>> {
     let mut head = head::lock(thread, spot.queue)?;
-    Ok(head.enrol(index, spot.enrolment).map(|()| head.wakes()))
+    Ok(head.enrol(index, spot.enrolment).map(|()| Place { index, queue: spot.queue, wakes: head.wakes() }))
 }
 
 /// Makes an entry the lead of a wait that is on no queue yet.
