@@ -11,12 +11,12 @@
 //! ```
 //!
 //! 1. Only the word of a lead entry is used; all entries of one wait name the same lead. Wakers: ASLEEP → HELD(e), and
-//!    whoever passes a claim on: HELD(e) → OPEN, both under the lock of e's head. LOOK and GONE: anybody. All else is
-//!    the owner's. All by read-modify-write but `start` and `finish`, which run while the wait is on no queue: what they
-//!    overwrite was meant for no wait.
-//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP, or exactly that and CROWD. So any other bit, and
-//!    any claim, ends the sleep or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick sleeps some milliseconds on
-//!    OPEN, which nobody has to end.)
+//!    whoever passes a claim on: HELD(e) → OPEN, both under the lock of e's head. LOOK, WIDE, TICK and GONE: anybody. All
+//!    else is the owner's. All by read-modify-write but `start` and `finish`, which run while the wait is on no queue:
+//!    what they overwrite was meant for no wait.
+//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP, or exactly that and CROWD. So any other bit,
+//!    and any claim, ends the sleep or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick
+//!    sleeps some milliseconds on OPEN, which nobody has to end.)
 //! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
 //!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
 //!    before an evaluation, never after. So it is with WIDE and TICK, which say where to look, and whose word it is.
@@ -92,8 +92,8 @@ impl<'a> WaiterWord<'a> {
         let _ = self.update(|word| (word & STATE == ASLEEP).then_some(word & !(STATE | CROWD) | OPEN));
     }
 
-    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable, and with it
-    /// what only a peer can have set.
+    /// The owner of a wait without a condition was rung for nothing: clears LOOK without ceasing to be claimable, and
+    /// with it what only a peer can have set.
     pub(crate) fn sleep_on(self) {
         self.0.fetch_and(!((1 << CLAIM_SHIFT) - 1) | STATE | GONE, AcqRel);
     }

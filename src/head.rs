@@ -5,7 +5,8 @@
 //! ```text
 //! enrol     order, flags, key… · waiting + 1 · queue := head (from here it is a member) · links
 //! leave     queue := 0 (from here it is none) · links · waiting − 1
-//! wake      marks and claims in order of the list (a set's member is noted first) · unlock · one FUTEX_WAKE for each lead, or for a crowd
+//! wake      marks and claims in order of the list (a set's member is noted first) · unlock
+//!           · one system call for every two leads, or for a crowd
 //! pass on   a wake for the next · then the claim is cleared
 //! close     CLOSED · then for each member: queue := 0, LOOK · links and count anew · unlock · wakes
 //! ```
@@ -422,6 +423,7 @@ impl LockedHead<'_> {
     fn wake_later(&mut self, lead: u32, before: u32) {
         if may_sleep(before) && before & CROWD != 0 {
             self.inside.crowd().push(lead);
+            // ORDERING: none of its own: the kernel looks at `flags` under the lock that the call for the crowd takes too.
             if !mutant("crowd not counted") {
                 self.head().flags.fetch_add(TOLD, Relaxed);
             }

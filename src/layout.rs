@@ -20,9 +20,9 @@
 //! Lock word: `WAITERS`(31) `generation`(30…16) `record + 1`(15…0). Owner bits 0: free, whatever `WAITERS` says.
 //! `WAITERS` may be set without a sleeper; it may not be clear while somebody sleeps.
 //!
-//! Waiter word: `entry + 1`(31…8) `CROWD`(6) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a lead entry is
-//! used. `TICK` … `LOOK` may be set without a reason at any time by anybody, `WIDE` and `TICK` only together with `LOOK`;
-//! only the owner clears them. `CROWD` is the owner's; with it, he sleeps nowhere unless on the head as well.
+//! Waiter word: `entry + 1`(31…8) `CROWD`(6) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a
+//! lead entry is used. `TICK` … `LOOK` may be set without a reason at any time by anybody, `WIDE` and `TICK` only together
+//! with `LOOK`; only the owner clears them. `CROWD` is the owner's: he may set it only to sleep on the head as well.
 
 use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
 
@@ -180,11 +180,10 @@ pub(crate) struct Record {
 }
 
 /// One enrolment. `owner` changes by compare-and-swap. The lead's `word` is anybody's, by read-modify-write. `queue`,
-/// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`; `fired` is
-/// raised and `ready_next` and `doubt` set under it; the owner lowers the first and takes the second without it, and clears
-/// the third under it. The lead's `ready` grows under the lock of any member's head, and is emptied by the owner, by
-/// read-modify-write. The rest belongs to the owner and
-/// rests while `queue` is not 0.
+/// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`. So do `fired`
+/// and `ready_next`, but that the owner lowers the one and takes the other without it; and `doubt`, but that the owner also
+/// sets it without it. The lead's `ready` grows under the lock of any member's head, and is emptied by the owner, by
+/// read-modify-write. The rest belongs to the owner and rests while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct Entry {
@@ -255,7 +254,7 @@ pub struct QueueHead {
     pub(crate) waiting: AtomicU32,
     pub(crate) first: Guarded32,
     pub(crate) last: Guarded32,
-    /// A crowd sleeps here.
+    /// `CLOSED`, and a count of `TOLD`: a crowd sleeps here.
     pub(crate) flags: AtomicU32,
     pub(crate) rescues: Guarded32,
     /// The next ticket.

@@ -132,8 +132,8 @@ pub(crate) fn outcome<'a>(mut queues: impl Iterator<Item = &'a Queue>, ended: En
 ///
 /// A member is asked, by the condition that each wait is given, when it is new, when a wake has met it since it was last
 /// asked, and for as long as it answers true; all are asked after a death, at the tick, and before a wait ends for
-/// another reason. So a member's condition has to be about what is woken for, as in every wait, and it has to be the same one in
-/// every wait: after asking something else, call [`WaitSet::ask_all`].
+/// another reason. So a member's condition has to be about what is woken for, as in every wait, and it has to be the
+/// same one in every wait: after asking something else, call [`WaitSet::ask_all`].
 ///
 /// Exclusive members that are chosen move to the end of their queue. While the owner is awake, a wake that finds only
 /// him makes his next wait evaluate at once.

@@ -21,11 +21,11 @@ use crate::layout::EXCLUSIVE;
 use crate::offset::Space;
 use crate::sys::clock::{Deadline, earlier};
 
-/// How long a wait spins at most: about what a sleep and a wake take between two processors.
+/// How long a wait spins that was not told: about what a sleep and a wake take between two processors.
 const BUDGET: Duration = Duration::from_micros(60);
 /// How often a wait that is to spin evaluates before all else.
 const GLANCE: u32 = 4;
-/// How often a spin evaluates between two looks at the clock: more and more, as long as its time is not over.
+/// How often a spin evaluates at most between two looks at the clock.
 const MOST_EVALUATIONS: u32 = 32;
 /// At most so many powers of two waits sleep after spins that failed.
 const MOST_FAILURES: u32 = 8;
@@ -152,7 +152,7 @@ impl<'a> Spin<'a> {
                 return false;
             }
         }
-        // (The more there were without a look at the clock, the shorter an evaluation is.)
+        // (More and more without a look at the clock: as long as its time is not over, an evaluation is short.)
         self.allowed = MOST_EVALUATIONS.min(self.allowed * 2);
         self.left = self.allowed;
         spots.all(|spot| is_first(space, spot))

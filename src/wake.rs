@@ -149,8 +149,8 @@ impl Queue {
         self.wake_up().inspect_err(|_| thread.flush_and(begins))
     }
 
-    /// Closes the queue for ever, also after a restart: every waiter whose condition is false, now and later, gets [`Error::Closed`].
-    /// Returns how many entries were enrolled. Corresponds to `wake_up_pollfree`.
+    /// Closes the queue for ever, also after a restart: every waiter whose condition is false, now and later, gets
+    /// [`Error::Closed`]. Returns how many entries were enrolled. Corresponds to `wake_up_pollfree`.
     ///
     /// # Crash safety
     ///

@@ -18,7 +18,7 @@ pub(crate) fn thread_id() -> u32 {
 #[inline]
 #[allow(unsafe_code)] // a call without arguments
 pub(crate) fn processor() -> u32 {
-    // SAFETY: it has none, and touches nothing.
+    // SAFETY: it has no arguments, and touches no memory of ours.
     unsafe { libc::sched_getcpu() }.cast_unsigned()
 }
 

@@ -65,7 +65,8 @@ impl Unit {
 }
 
 /// What bars are, in most pictures.
-pub const TO_THE_SLOWEST: &str = "a dot for the median, a bar to the slowest in a hundred, cut off where it is very long; further left is better";
+pub const TO_THE_SLOWEST: &str = "a dot for the median, a bar to the slowest in a hundred, cut off where it is very long; \
+     further left is better";
 
 /// What a picture says above and beside.
 pub struct Caption<'a> {

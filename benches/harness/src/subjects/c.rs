@@ -25,7 +25,7 @@ unsafe extern "C" {
     fn line_receive(line: *const c_void) -> u32;
 }
 
-/// A policy.
+/// With a policy.
 pub struct FromC(pub Policy);
 
 impl Subject for FromC {

@@ -86,8 +86,8 @@ const BY_COUNTING: &str =
     "a count in one word; no condition, no list, and a wake that a dead process was chosen for is gone";
 const BY_LOCKING_LITTLE: &str =
     "who waits is on no list that survives its death; a waiter that dies inside hangs the others";
-const IN_THE_KERNEL: &str = "the list of who sleeps is the kernel's, on the way of a system call that is made anyhow; one waits for a number in \
-     a file, not for a condition on shared memory";
+const IN_THE_KERNEL: &str = "the list of who sleeps is the kernel's, on the way of a system call that is made anyhow; \
+     one waits for a number in a file, not for a condition on shared memory";
 const WITHIN_A_PROCESS: &str = "it works within one process, where nobody dies alone";
 
 /// In the order of the page.
@@ -362,8 +362,8 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         why: &[
             (
                 "bare futex",
-                "all sleep on one word, so one system call wakes all; here each sleeps on a word of its own, on which it \
-                 can be chosen, and is woken by a call of its own",
+                "all sleep on one word, and are on no list; here each sleeps on a word of its own as well, on which it \
+                 can be chosen, and leaves the queue under its lock",
             ),
             (
                 "condvar",

@@ -167,7 +167,8 @@ pub(crate) fn who_is_faster(played: &[(&Chapter, &Results)]) -> (String, String)
     let sentence =
         format!("[somebody else is faster](#{}) in {slower} of {compared} cases", crate::anchor(TITLE));
     let text = format!(
-        "## {TITLE}\n\nThan waitqueue with the same policy, in the same case, by more than 2 %: its time for each of waitqueue's.\n\n{}\n",
+        "## {TITLE}\n\nThan waitqueue with the same policy, in the same case, by more than 2 %: its time for each of \
+         waitqueue's.\n\n{}\n",
         if list.is_empty() { "Nowhere.\n" } else { &list }
     );
     (text, sentence)

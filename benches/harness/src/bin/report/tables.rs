@@ -65,7 +65,8 @@ fn times(lines: &[&Value]) -> String {
         return String::new();
     }
     let mut text = String::from(
-        "| | policy | p50 | p99 | p99.9 | max | CPU | sleeps | system calls | ratios | |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| | policy | p50 | p99 | p99.9 | max | CPU | sleeps | system calls | ratios | |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for line in lines {
         let time = |key: &str| line[key].as_f64().map(nanos).unwrap_or_default();
