@@ -332,8 +332,8 @@ fn storm(kills_wanted: u32, mutant: &str) {
     let snapshot = storm.region.snapshot();
     let sum = |what: fn(&waitqueue::QueueInfo) -> u64| snapshot.queues.iter().map(what).sum::<u64>();
     println!(
-        "{kills} kills and {suicides} more in {:.1} s: {} tokens finished, {} wakes, {} claims, {} hand-ons, {} recoveries, {} rescues, \
-         {} deaths seen",
+        "{kills} kills and {suicides} more in {:.1} s: {} tokens finished, {} wakes, {} claims, {} hand-ons, \
+         {} recoveries, {} rescues, {} deaths seen",
         began.elapsed().as_secs_f64(),
         storm.finished(),
         sum(|queue| queue.wakes),

@@ -24,6 +24,13 @@ fn turns(mut waiting: Waiting, mut condition: impl FnMut(usize) -> bool) -> Resu
     }
 }
 
+/// Sleeps until a wake has chosen it.
+fn until_chosen(waiting: &mut Waiting) {
+    while !waiting.was_chosen() {
+        waiting.next_condition().unwrap();
+    }
+}
+
 /// A thread that takes one of what the flag counts, turn by turn.
 fn taker(stage: &Stage, options: WaitOptions<'static>) -> Thread<Result<usize>> {
     let stage = stage.clone();
@@ -152,9 +159,7 @@ fn p4_dropping_it_passes_a_wake_on() {
         let stage = stage.clone();
         move || {
             let mut waiting = stage.queue.begin_wait(&bounded().exclusive());
-            while !waiting.was_chosen() {
-                waiting.next_condition().unwrap();
-            }
+            until_chosen(&mut waiting);
         }
     });
     stage.asleep(1);
@@ -220,17 +225,13 @@ fn forgetful(stage: &Stage, what: Forgotten) -> Thread<()> {
             Forgotten::Prepared => std::mem::forget(stage.queue.prepare_to_wait(&exclusive).unwrap()),
             Forgotten::Waiting => {
                 let mut waiting = stage.queue.begin_wait(&exclusive);
-                while !waiting.was_chosen() {
-                    waiting.next_condition().unwrap();
-                }
+                until_chosen(&mut waiting);
                 std::mem::forget(waiting);
             }
             Forgotten::Many => {
                 let sources = [(&other, exclusive), (&stage.queue, exclusive)];
                 let mut waiting = Waiting::on_many(&sources, &bounded()).unwrap();
-                while !waiting.was_chosen() {
-                    waiting.next_condition().unwrap();
-                }
+                until_chosen(&mut waiting);
                 std::mem::forget(waiting);
             }
             Forgotten::Set => {
@@ -238,9 +239,7 @@ fn forgetful(stage: &Stage, what: Forgotten) -> Thread<()> {
                 set.add(&other, &exclusive).unwrap();
                 set.add(&stage.queue, &exclusive).unwrap();
                 let mut waiting = set.begin_wait(&bounded());
-                while !waiting.was_chosen() {
-                    waiting.next_condition().unwrap();
-                }
+                until_chosen(&mut waiting);
                 std::mem::forget(waiting);
                 std::mem::forget(set);
             }

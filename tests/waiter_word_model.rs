@@ -147,7 +147,8 @@ fails! {
     model_must_fail_no_second_round: NoSecondRound in death_cases, late_write: SleepsOnTrueCondition;
     model_must_fail_no_unlink_of_the_dead: NoUnlinkOfDead in death_cases, plain_killed: DeadStillLinked;
     model_must_fail_unlink_before_hand_on: UnlinkBeforeHandOn in death_cases, mixed_killed: SleepsThoughOwedAWake;
-    model_must_fail_unlink_before_last_evaluation: UnlinkBeforeLastEvaluation in death_cases, late_unlink_killed: SleepsThoughOwedAWake;
+    model_must_fail_unlink_before_last_evaluation:
+        UnlinkBeforeLastEvaluation in death_cases, late_unlink_killed: SleepsThoughOwedAWake;
     model_must_fail_clear_before_hand_on: ClearBeforeHandOn in death_cases, mixed_killed: SleepsThoughOwedAWake;
     model_must_fail_gone_ignored_by_plain_wait: GoneIgnoredByWait in death_cases, false_bell_plain: SleepsThoughOwedAWake;
     model_must_fail_round_recorded_first: ReportFirst in death_cases, recoverer_of_plain: DeadStillLinked;
