@@ -144,6 +144,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "wq_queue_free": (c_int, _handle),
     "wq_lock_lock": (c_int, _handle),
     "wq_lock_lock_timeout": (c_int, _handle, _time),
+    "wq_lock_owner_died": (c_int, _handle),
     "wq_lock_repaired": (c_int, _handle),
     "wq_lock_unlock": (c_int, _handle),
     "wq_lock_free": (c_int, _handle),
