@@ -128,7 +128,8 @@ typedef struct wq_wait {
 
 /*
  * A condition: nonzero if the wait is over. It may have side effects (take the item): once it has returned nonzero it
- * is not called again. It may wait itself.
+ * is not called again. It may wait itself. In C++ it must not throw to a caller who goes on: what it waited for would stay
+ * enrolled, with a wake that chose it, until the thread ends. (An expression may throw, and what waitqueue.hpp is given.)
  */
 typedef int (*wq_condition)(void *context);
 

@@ -24,6 +24,10 @@ impl Failure {
         Failure::new(libc::EBUSY, message)
     }
 
+    pub(crate) fn reentered() -> Failure {
+        Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call")
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
         Failure::new(libc::EINVAL, message)
     }
@@ -56,6 +60,7 @@ pub(crate) fn thread() -> u64 {
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
 pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    let _not_cancelled = NotCancelled::new();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
         Ok(Err(failure)) => fail(failure),
@@ -64,6 +69,34 @@ pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
             "internal error: a panic in the library, please report it",
         )),
     }
+}
+
+/// Until its end this thread is not cancelled: what the body calls may be a cancellation point, such as `close`, and no frame
+/// of ours may be unwound by force.
+struct NotCancelled(c_int);
+
+impl NotCancelled {
+    fn new() -> NotCancelled {
+        let mut before = 0;
+        // SAFETY: the calling thread's own state, and somewhere to write to.
+        unsafe { pthread_setcancelstate(CANCEL_DISABLE, &raw mut before) };
+        NotCancelled(before)
+    }
+}
+
+impl Drop for NotCancelled {
+    fn drop(&mut self) {
+        let mut disabled = 0;
+        // SAFETY: as above.
+        unsafe { pthread_setcancelstate(self.0, &raw mut disabled) };
+    }
+}
+
+/// `PTHREAD_CANCEL_DISABLE`.
+const CANCEL_DISABLE: c_int = 1;
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }
 
 #[cold]
@@ -259,9 +292,7 @@ fn leave(users: *const Users) {
 /// From here on a wait uses these handles. Refused to a signal handler that has interrupted this.
 pub(crate) fn use_handles<'u>(wait: usize, handles: impl Iterator<Item = &'u Users>) -> Result<()> {
     let note = |inside: &RefCell<Inside>| {
-        let reentered =
-            |_| Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call");
-        let mut inside = inside.try_borrow_mut().map_err(reentered)?;
+        let mut inside = inside.try_borrow_mut().map_err(|_| Failure::reentered())?;
         for users in handles {
             users.count.fetch_add(1, Relaxed);
             inside.0.push((wait, users));
