@@ -9,8 +9,8 @@
 //! 4. Where only this user can have the region open, the bell ticks for all sleepers of its process. Where strangers can, who
 //!    might move a sleeper to another word (`FUTEX_REQUEUE`), each sleep has a timer, which no stranger can take from it.
 
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};

@@ -91,7 +91,8 @@ impl Participant {
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
         let (left, ends, lingering) = (AtomicBool::new(false), RwLock::default(), Arc::default());
         let has_strangers = AtomicBool::new(space.mapping().has_strangers());
-        let member = Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, ends, lingering });
+        let member =
+            Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, ends, lingering });
         // A taken-over slot's last owner may owe a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
             Ok(bell) => Ok(Participant { member, bell: Mutex::new(Bell::started(bell)), _lease: lease }),

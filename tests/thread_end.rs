@@ -2,8 +2,8 @@
 mod common;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use common::stage::{Stage, bounded, thread};
 use waitqueue::{Region, WaitOptions, WaitSet};
@@ -39,7 +39,12 @@ fn a_set_in_a_thread_local_refuses_to_grow_after_its_thread_has_ended() {
     });
     ended.join();
     common::until("the destructor has run", || LATE.load(Acquire) != 0);
-    assert_eq!(LATE.load(Acquire), 2, "it acted by a record that was given back: {}", stage.region.snapshot());
+    assert_eq!(
+        LATE.load(Acquire),
+        2,
+        "it acted by a record that was given back: {}",
+        stage.region.snapshot()
+    );
 }
 
 #[test]
@@ -65,7 +70,8 @@ fn a_set_whose_queue_was_closed_leaves_no_entry_behind_at_its_threads_end() {
 
 #[test]
 fn a_thread_that_ends_while_its_process_detaches_is_not_taken_for_gone() {
-    let survivors = common::options().entries(2000).threads(8).participants(4).create_memfd("shared").unwrap();
+    let survivors =
+        common::options().entries(2000).threads(8).participants(4).create_memfd("shared").unwrap();
     let stage = Stage::of(survivors);
     let stop = Arc::new(AtomicBool::new(false));
     // Somebody of another process wakes all the time.

@@ -42,6 +42,8 @@ pub struct wq_wait {
     state: u64,
     /// Whose it is.
     thread: u64,
+    /// Where it was begun: a copy is no wait.
+    place: usize,
     active: MaybeUninit<Active>,
     _room: [MaybeUninit<u64>; ROOM],
 }
@@ -58,7 +60,7 @@ const UNDER_WAY: u64 = u64::from_be_bytes(*b"wq wait\0");
 const IN_A_CALL: u64 = u64::from_be_bytes(*b"wq call\0");
 /// The size in the header.
 const SIZE: usize = 64 * size_of::<u64>();
-const ROOM: usize = (SIZE - 2 * size_of::<u64>() - size_of::<Active>()) / size_of::<u64>();
+const ROOM: usize = (SIZE - 3 * size_of::<u64>() - size_of::<Active>()) / size_of::<u64>();
 const _: () = assert!(size_of::<wq_wait>() == SIZE && align_of::<wq_wait>() <= align_of::<u64>());
 
 impl wq_wait {
@@ -69,6 +71,8 @@ impl wq_wait {
         unsafe { (&raw mut (*wait.as_mut_ptr()).state).write(0) };
         // SAFETY: likewise.
         unsafe { (&raw mut (*wait.as_mut_ptr()).thread).write(0) };
+        // SAFETY: likewise.
+        unsafe { (&raw mut (*wait.as_mut_ptr()).place).write(0) };
         // SAFETY: its other fields need not have a value.
         Ok(unsafe { wait.assume_init_mut() })
     }
@@ -89,7 +93,7 @@ impl wq_wait {
         unsafe { (&raw mut (*place).waiting).cast::<Waiting<'w>>().write(waiting()) };
         // SAFETY: a place of ours.
         unsafe { (&raw mut (*place).of_set).write(of_set) };
-        (self.state, self.thread) = (UNDER_WAY, thread());
+        (self.state, self.thread, self.place) = (UNDER_WAY, thread(), self.id());
         let begun = self.call(prepare)?;
         if begun.is_err() {
             self.end();
@@ -102,7 +106,7 @@ impl wq_wait {
     }
 
     fn is_under_way(&self) -> bool {
-        self.state == UNDER_WAY && self.thread == thread()
+        self.state == UNDER_WAY && self.thread == thread() && self.place == self.id()
     }
 
     /// Refuses a signal handler that has interrupted a call for this wait.
@@ -129,7 +133,7 @@ impl wq_wait {
         }
         self.check()?;
         if !self.is_under_way() {
-            return Err(Failure::invalid("the wait has ended, has not begun, or is another thread's"));
+            return Err(Failure::invalid("the wait has ended, has not begun, is another thread's, or a copy"));
         }
         let call = InACall(&raw mut self.state);
         call.say(IN_A_CALL);

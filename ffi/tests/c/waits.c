@@ -613,6 +613,22 @@ static void a_set_that_changes_does_not_grow(char **args)
 	end();
 }
 
+/* A copy is no wait, whatever is done with it. */
+static void a_copy(char **args)
+{
+	wq_wait wait, copy;
+	begin(args);
+	IS(wq_queue_prepare_to_wait(queue, NULL, LONG, &wait), 0);
+	copy = wait;
+	FAILS(wq_wait_sleep(&copy), EINVAL, "or a copy");
+	IS(wq_wait_finish(&copy), 0);
+	IS(wq_wait_cancel(&copy), 0);
+	IS(wq_queue_has_sleepers(queue), 1);
+	IS(wq_queue_free(queue), -EBUSY);
+	IS(wq_wait_cancel(&wait), 0);
+	end();
+}
+
 static wq_wait interrupted;
 static wq_set *interrupted_set;
 static volatile int from_handler[3];
@@ -670,6 +686,7 @@ int main(void)
 		{ "wakes", wakes },
 		{ "sets", sets },
 		{ "a_set_that_changes_does_not_grow", a_set_that_changes_does_not_grow },
+		{ "a_copy", a_copy },
 		{ "a_handler_of_the_sleeper", a_handler_of_the_sleeper },
 		{ NULL, NULL },
 	};
