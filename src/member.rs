@@ -9,8 +9,8 @@
 //! 4. Where only this user can have the region open, the bell ticks for all sleepers of its process. Where strangers can, who
 //!    might move a sleeper to another word (`FUTEX_REQUEUE`), each sleep has a timer, which no stranger can take from it.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};
@@ -66,6 +66,9 @@ pub(crate) struct Member {
     pub(crate) has_strangers: AtomicBool,
     /// Set when it leaves: the bell stops, and threads let go of what they keep.
     pub(crate) left: AtomicBool,
+    /// Shared by threads that end, of whose waits something is left, and whose handles may all be gone; alone by who detaches:
+    /// what they lock with must not be given back under them.
+    pub(crate) ends: RwLock<()>,
     pub(crate) lingering: Arc<Lingering>,
 }
 

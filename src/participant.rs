@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use crate::atomic::Ordering::*;
@@ -72,7 +72,11 @@ impl Drop for Threads {
             // on is left now.
             thread.locker().mark_again();
             if Rc::strong_count(thread) > 1 && member.is_current() {
-                member.end(thread);
+                let _ends = member.ends.read().unwrap_or_else(PoisonError::into_inner);
+                // Asked again: it may have been detached, or taken for dead, and its records given away.
+                if member.is_current() && member.check().is_ok() {
+                    member.end(thread);
+                }
             }
         }
     }
@@ -85,9 +89,10 @@ impl Participant {
         let epoch = fork::epoch()?;
         let prober = Arc::new(Prober::new(space.mapping())?);
         let (lease, id, was_in_use) = take_slot(&space, &prober)?;
-        let (left, lingering) = (AtomicBool::new(false), Arc::default());
+        let (left, ends, lingering) = (AtomicBool::new(false), RwLock::default(), Arc::default());
         let has_strangers = AtomicBool::new(space.mapping().has_strangers());
-        let member = Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, lingering });
+        let member =
+            Arc::new(Member { space, settings, id, prober, epoch, has_strangers, left, ends, lingering });
         // A taken-over slot's last owner may owe a ring, and nobody but us may know that he died.
         match start_bell(&member, was_in_use) {
             Ok(bell) => Ok(Participant { member, bell: Mutex::new(Bell::started(bell)), _lease: lease }),
@@ -166,6 +171,7 @@ impl Drop for Participant {
         let ours =
             slot.state.compare_exchange(free | live, free | u64::from(DETACHING), SeqCst, Relaxed).is_ok();
         crash_point!("detach: announced");
+        let none_ends = member.ends.write().unwrap_or_else(PoisonError::into_inner);
         if ours {
             if let Ok(thread) = this_thread(member) {
                 member.settle_lingering(&thread);
@@ -173,6 +179,7 @@ impl Drop for Participant {
             ring_all(&member.space);
         }
         member.left.store(true, Release);
+        drop(none_ends);
         member.ring_doorbell();
         if let Some(bell) = bell {
             bell.join(|| member.ring_doorbell());

@@ -263,6 +263,10 @@ impl Thread {
         if self.locker.is_forked() {
             return Err(Error::forked(self.space().label()));
         }
+        // Nor has one that has ended a record to lock with: what is dropped after it may still ask, such as a set.
+        if self.has_ended() {
+            return Err(self.reentered());
+        }
         let entries = self.space().entries();
         let mut inside = self.begin()?;
         if let Some(index) = inside.0.spare.pop()

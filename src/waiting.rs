@@ -198,6 +198,10 @@ impl<'a> Waiting<'a> {
     /// before the last evaluations; as [`Waiting::enrol`]. After an error the wait is over.
     pub fn next_condition(&mut self) -> Result<usize> {
         loop {
+            // (What is pending in a set has nothing to answer any more.)
+            if let Stage::Over = self.stage {
+                return Err(self.on.error(Ended::TimedOut));
+            }
             if let Some(at) = self.on.next() {
                 return Ok(at);
             }

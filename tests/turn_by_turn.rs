@@ -198,6 +198,23 @@ fn a_set_asks_whom_wakes_have_met_and_counts_by_number() {
     assert_eq!(turns(set.begin_wait(&bounded()), |at| at == second), Ok(second));
 }
 
+#[test]
+fn a_wait_that_is_over_names_no_condition_and_takes_nothing_off_what_its_set_is_to_ask() {
+    let stage = Stage::new();
+    let other = stage.region.queue("other").unwrap();
+    let mut set = WaitSet::new(&stage.region).unwrap();
+    let members = [&stage.queue, &other].map(|queue| set.add(queue, &WaitOptions::new()).unwrap());
+    let mut waiting = set.begin_wait(&bounded());
+    assert_eq!(waiting.next_condition(), Ok(members[0].number() as usize));
+    waiting.finish();
+    for _ in 0..3 {
+        assert!(matches!(waiting.next_condition(), Err(Error::TimedOut { .. })));
+    }
+    drop(waiting);
+    let second = members[1].number() as usize;
+    assert_eq!(turns(set.begin_wait(&bounded()), |at| at == second), Ok(second), "still to be asked");
+}
+
 /// What a thread may forget.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Forgotten {

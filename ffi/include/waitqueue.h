@@ -122,14 +122,15 @@ typedef struct wq_robust_lock {
 #define WQ_QUEUE_HEAD_INIT { { 0 } }
 #define WQ_ROBUST_LOCK_INIT { { 0 } }
 
-/* A wait that is under way, in a variable of its thread. */
+/* A wait that is under way, in a variable of its thread. A copy of it is no wait. */
 typedef struct wq_wait {
 	uint64_t opaque[64];
 } wq_wait;
 
 /*
  * A condition: nonzero if the wait is over. It may have side effects (take the item): once it has returned nonzero it
- * is not called again. It may wait itself.
+ * is not called again. It may wait itself. In C++ it must not throw to a caller who goes on: what it waited for would stay
+ * enrolled, with a wake that chose it, until the thread ends. (An expression may throw, and what waitqueue.hpp is given.)
  */
 typedef int (*wq_condition)(void *context);
 
@@ -366,6 +367,7 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
 #define wq_wait_event_timeout_with(queue, expression, nanoseconds, options) __extension__({             \
 	__label__ wq_again_;                                                                            \
 	uint64_t wq_time_ = (nanoseconds);                                                              \
+	const wq_wait_options *wq_given_ = (options); /* (Its literals live as long as this block.) */  \
 	int64_t wq_result_ = wq_left_(wq_time_);                                                        \
 	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                       \
 	wq_wait_.opaque[0] = 0;                                                                         \
@@ -375,7 +377,7 @@ wq_again_:                                                                      
 	} else {                                                                                        \
 		int wq_next_ = 0;                                                                       \
 		if (!wq_is_begun_(&wq_wait_))                                                           \
-			wq_next_ = wq_queue_begin_wait(queue, options, wq_time_, &wq_wait_);            \
+			wq_next_ = wq_queue_begin_wait(queue, wq_given_, wq_time_, &wq_wait_);          \
 		if (wq_next_ == 0)                                                                      \
 			wq_next_ = wq_wait_sleep(&wq_wait_);                                            \
 		if (wq_next_ == 0)                                                                      \
@@ -389,6 +391,7 @@ wq_again_:                                                                      
 #define WQ_WAIT_AROUND_(queue, expression, nanoseconds, options, before, after) __extension__({         \
 	__label__ wq_again_;                                                                            \
 	uint64_t wq_time_ = (nanoseconds);                                                              \
+	const wq_wait_options *wq_given_ = (options); /* (Its literals live as long as this block.) */  \
 	int64_t wq_result_ = wq_left_(wq_time_);                                                        \
 	wq_wait wq_wait_ __attribute__((__cleanup__(wq_leave_)));                                       \
 	wq_wait_.opaque[0] = 0;                                                                         \
@@ -402,7 +405,7 @@ wq_again_:                                                                      
 			wq_next_ = wq_wait_sleep(&wq_wait_);                                            \
 			after;                                                                          \
 		} else {                                                                                \
-			wq_next_ = wq_queue_prepare_to_wait(queue, options, wq_time_, &wq_wait_);       \
+			wq_next_ = wq_queue_prepare_to_wait(queue, wq_given_, wq_time_, &wq_wait_);     \
 		}                                                                                       \
 		if (wq_next_ == 0)                                                                      \
 			goto wq_again_;                                                                 \

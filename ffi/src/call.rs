@@ -37,6 +37,10 @@ impl Failure {
         Failure::new(libc::EBUSY, message)
     }
 
+    pub(crate) fn reentered() -> Failure {
+        Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call")
+    }
+
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
         Failure::new(libc::EINVAL, message)
     }
@@ -74,6 +78,7 @@ pub(crate) fn thread() -> u64 {
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
 pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    let _not_cancelled = NotCancelled::new();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
         Ok(Err(failure)) => fail(failure),

@@ -3,7 +3,7 @@
 use std::cell::{RefCell, UnsafeCell};
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*, compiler_fence};
 use std::time::Duration;
 
 use waitqueue::{Lock, LockGuard};
@@ -116,10 +116,11 @@ pub extern "C" fn wq_lock_unlock(lock: Option<&wq_lock>) -> c_int {
     status(|| {
         let lock = given(lock, "lock")?;
         lock.held()?;
+        // Before somebody else can have it, and before a signal handler could read the guard a second time.
+        lock.holder.store(0, Relaxed);
+        compiler_fence(SeqCst);
         // SAFETY: this thread is alone with the guard, which is there.
         let guard = unsafe { (*lock.guard.get()).assume_init_read() };
-        // Before somebody else can have it.
-        lock.holder.store(0, Relaxed);
         note(|held| held.retain(|holder| !std::ptr::eq(*holder, &raw const lock.holder)));
         drop(guard);
         Ok(0)

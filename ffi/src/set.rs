@@ -4,6 +4,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering::*, compiler_fence};
 
 use waitqueue::{Member, WaitSet};
 
@@ -20,10 +21,30 @@ pub struct wq_set {
     /// A wait that is under way borrows it, and so do calls of the thread that made it while none is.
     set: UnsafeCell<WaitSet>,
     under_way: Cell<bool>,
+    /// Whether a call works on it, which a signal handler may have interrupted.
+    in_a_call: AtomicBool,
     /// By the members' numbers, none of which is used again.
     asks: UnsafeCell<Asks>,
     thread: u64,
     origin: Origin,
+}
+
+/// Until it is dropped a call works on the set.
+struct InACall<'s>(&'s AtomicBool);
+
+impl<'s> InACall<'s> {
+    fn begin(place: &'s AtomicBool) -> InACall<'s> {
+        place.store(true, Relaxed);
+        compiler_fence(SeqCst);
+        InACall(place)
+    }
+}
+
+impl Drop for InACall<'_> {
+    fn drop(&mut self) {
+        compiler_fence(SeqCst);
+        self.0.store(false, Relaxed);
+    }
 }
 
 type Asks = HashMap<u32, (wq_condition, *mut c_void)>;
@@ -33,6 +54,9 @@ impl wq_set {
         if self.thread != thread() {
             return Err(Failure::new(libc::EPERM, "the set belongs to the thread that made it"));
         }
+        if self.in_a_call.load(Relaxed) {
+            return Err(Failure::reentered());
+        }
         if self.under_way.get() {
             return Err(Failure::busy("a wait on the set is under way: finish or cancel it first"));
         }
@@ -40,10 +64,11 @@ impl wq_set {
     }
 
     #[allow(clippy::mut_from_ref)]
-    fn parts(&self) -> Result<(&mut WaitSet, &mut Asks)> {
+    fn parts(&self) -> Result<(&mut WaitSet, &mut Asks, InACall<'_>)> {
         self.check()?;
+        let call = InACall::begin(&self.in_a_call);
         // SAFETY: the calls of one thread follow one another, and no wait has the set.
-        Ok(unsafe { (&mut *self.set.get(), &mut *self.asks.get()) })
+        Ok(unsafe { (&mut *self.set.get(), &mut *self.asks.get(), call) })
     }
 
     fn ask(&self, member: u32) -> Option<(wq_condition, *mut c_void)> {
@@ -65,7 +90,8 @@ pub extern "C" fn wq_set_new(region: Option<&wq_region>, out: Out<Box<wq_set>>) 
         let (under_way, asks) = (Cell::new(false), UnsafeCell::default());
         let made = UnsafeCell::new(WaitSet::new(&region.0)?);
         let (thread, origin) = (thread(), Origin::here());
-        Ok(set(Some(out), Box::new(wq_set { set: made, under_way, asks, thread, origin })))
+        let in_a_call = AtomicBool::new(false);
+        Ok(set(Some(out), Box::new(wq_set { set: made, under_way, in_a_call, asks, thread, origin })))
     })
 }
 
@@ -81,7 +107,7 @@ pub extern "C" fn wq_set_add(
 ) -> c_int {
     status(|| {
         let (queue, out) = (given(queue, "queue")?, given(out, "out")?);
-        let (members, asks) = given(this, "set")?.parts()?;
+        let (members, asks, _call) = given(this, "set")?.parts()?;
         let number = members.add(&queue.queue, &options::wait(&options, FOREVER)?.0)?.number();
         asks.insert(number, (condition, context));
         Ok(set(Some(out), number))
@@ -93,7 +119,7 @@ pub extern "C" fn wq_set_add(
 pub extern "C" fn wq_set_remove(this: Option<&wq_set>, member: u32) -> c_int {
     status(|| {
         let this = given(this, "set")?;
-        let (members, asks) = this.parts()?;
+        let (members, asks, _call) = this.parts()?;
         if !asks.contains_key(&member) {
             return Err(wq_set::no_member(member));
         }
@@ -113,7 +139,7 @@ pub extern "C" fn wq_set_begin_wait(
 ) -> c_int {
     status(|| {
         let (wait, this) = (wq_wait::empty(out)?, given(this, "set")?);
-        let (members, _) = this.parts()?;
+        let (members, _, _call) = this.parts()?;
         let (options, interrupter) = options::wait(&options, nanoseconds)?;
         this.under_way.set(true);
         // SAFETY: the set is not freed while a wait on it is under way.
@@ -180,7 +206,7 @@ pub extern "C" fn wq_set_ask_all(this: Option<&wq_set>) -> c_int {
 pub extern "C" fn wq_set_take_fired(this: Option<&wq_set>, member: u32, out: Out<u32>) -> c_int {
     status(|| {
         let (this, out) = (given(this, "set")?, given(out, "out")?);
-        let (members, asks) = this.parts()?;
+        let (members, asks, _call) = this.parts()?;
         let fired = asks.contains_key(&member).then(|| members.take_fired(Member::new(member)));
         Ok(set(Some(out), fired.ok_or_else(|| wq_set::no_member(member))?))
     })

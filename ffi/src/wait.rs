@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 use std::time::Duration;
 
 use waitqueue::{WaitOptions, Waiting};
@@ -38,10 +39,12 @@ pub struct wq_source {
 #[allow(non_camel_case_types)]
 #[repr(C)]
 pub struct wq_wait {
-    /// [`UNDER_WAY`], or anything else for a wait that has ended or not begun.
+    /// [`UNDER_WAY`] or [`IN_A_CALL`], or anything else for a wait that has ended or not begun.
     state: u64,
     /// Whose it is.
     thread: u64,
+    /// Where it was begun: a copy is no wait.
+    place: usize,
     active: MaybeUninit<Active>,
     _room: [MaybeUninit<u64>; ROOM],
 }
@@ -54,9 +57,11 @@ struct Active {
 
 /// What memory hardly says that nobody has written to.
 const UNDER_WAY: u64 = u64::from_be_bytes(*b"wq wait\0");
+/// The same while a call works on it, which a signal handler may have interrupted.
+const IN_A_CALL: u64 = u64::from_be_bytes(*b"wq call\0");
 /// The size in the header.
 const SIZE: usize = 64 * size_of::<u64>();
-const ROOM: usize = (SIZE - 2 * size_of::<u64>() - size_of::<Active>()) / size_of::<u64>();
+const ROOM: usize = (SIZE - 3 * size_of::<u64>() - size_of::<Active>()) / size_of::<u64>();
 const _: () = assert!(size_of::<wq_wait>() == SIZE && align_of::<wq_wait>() <= align_of::<u64>());
 
 impl wq_wait {
@@ -67,6 +72,8 @@ impl wq_wait {
         unsafe { (&raw mut (*wait.as_mut_ptr()).state).write(0) };
         // SAFETY: likewise.
         unsafe { (&raw mut (*wait.as_mut_ptr()).thread).write(0) };
+        // SAFETY: likewise.
+        unsafe { (&raw mut (*wait.as_mut_ptr()).place).write(0) };
         // SAFETY: its other fields need not have a value.
         Ok(unsafe { wait.assume_init_mut() })
     }
@@ -87,9 +94,8 @@ impl wq_wait {
         unsafe { (&raw mut (*place).waiting).cast::<Waiting<'w>>().write(waiting()) };
         // SAFETY: another field of the same place.
         unsafe { (&raw mut (*place).of_set).write(of_set) };
-        (self.state, self.thread) = (UNDER_WAY, thread());
-        // SAFETY: both fields were written.
-        let begun = prepare(&mut unsafe { self.active.assume_init_mut() }.waiting);
+        (self.state, self.thread, self.place) = (UNDER_WAY, thread(), self.id());
+        let begun = self.call(prepare)?;
         if begun.is_err() {
             self.end();
         }
@@ -101,15 +107,41 @@ impl wq_wait {
     }
 
     fn is_under_way(&self) -> bool {
-        self.state == UNDER_WAY && self.thread == thread()
+        self.state == UNDER_WAY && self.thread == thread() && self.place == self.id()
     }
 
-    fn waiting(&mut self) -> Result<&mut Waiting<'static>> {
-        if !self.is_under_way() {
-            return Err(Failure::invalid("the wait has ended, has not begun, or is another thread's"));
+    /// Refuses a signal handler that has interrupted a call for this wait.
+    fn check(&self) -> Result<()> {
+        let is_in_a_call = self.state == IN_A_CALL && self.thread == thread();
+        if is_in_a_call { Err(Failure::reentered()) } else { Ok(()) }
+    }
+
+    fn call<T>(&mut self, body: impl FnOnce(&mut Waiting<'static>) -> T) -> Result<T> {
+        /// Says how far it is, for a handler to read.
+        struct InACall(*mut u64);
+        impl InACall {
+            fn say(&self, state: u64) {
+                compiler_fence(SeqCst);
+                // SAFETY: a field of the wait that the call works on.
+                unsafe { self.0.write_volatile(state) };
+                compiler_fence(SeqCst);
+            }
         }
+        impl Drop for InACall {
+            fn drop(&mut self) {
+                self.say(UNDER_WAY);
+            }
+        }
+        self.check()?;
+        if !self.is_under_way() {
+            return Err(Failure::invalid(
+                "the wait has ended, has not begun, is another thread's, or a copy",
+            ));
+        }
+        let call = InACall(&raw mut self.state);
+        call.say(IN_A_CALL);
         // SAFETY: it is under way, so both fields were written.
-        Ok(&mut unsafe { self.active.assume_init_mut() }.waiting)
+        Ok(body(&mut unsafe { self.active.assume_init_mut() }.waiting))
     }
 
     /// Ends it, if it was under way.
@@ -127,7 +159,7 @@ impl wq_wait {
 
     /// Which condition to evaluate next; an error ends it.
     fn next(&mut self) -> Result<u32> {
-        let outcome = self.waiting()?.next_condition();
+        let outcome = self.call(Waiting::next_condition)?;
         if outcome.is_err() {
             self.end();
         }
@@ -190,13 +222,13 @@ pub extern "C" fn wq_wait_next(wait: Option<&mut wq_wait>, out: Out<u32>) -> c_i
 /// Whether a wake has chosen it.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_wait_was_chosen(wait: Option<&mut wq_wait>) -> c_int {
-    status(|| Ok(given(wait, "wait")?.waiting()?.was_chosen().into()))
+    status(|| Ok(given(wait, "wait")?.call(|waiting| waiting.was_chosen())?.into()))
 }
 
 /// Whether nobody waited when it began.
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_wait_was_first(wait: Option<&mut wq_wait>) -> c_int {
-    status(|| Ok(given(wait, "wait")?.waiting()?.was_first().into()))
+    status(|| Ok(given(wait, "wait")?.call(|waiting| waiting.was_first())?.into()))
 }
 
 /// Ends a wait whose condition was true.
@@ -205,8 +237,9 @@ pub extern "C" fn wq_wait_finish(wait: Option<&mut wq_wait>) -> i64 {
     let mut left = 0;
     let status = status(|| {
         let wait = given(wait, "wait")?;
-        if let Ok(waiting) = wait.waiting() {
-            left = i64::try_from(waiting.finish().as_nanos()).unwrap_or(i64::MAX);
+        wait.check()?;
+        if let Ok(time) = wait.call(Waiting::finish) {
+            left = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
             wait.end();
         }
         Ok(0)
@@ -218,7 +251,9 @@ pub extern "C" fn wq_wait_finish(wait: Option<&mut wq_wait>) -> i64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn wq_wait_cancel(wait: Option<&mut wq_wait>) -> c_int {
     status(|| {
-        given(wait, "wait")?.end();
+        let wait = given(wait, "wait")?;
+        wait.check()?;
+        wait.end();
         Ok(0)
     })
 }

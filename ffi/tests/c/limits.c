@@ -410,6 +410,37 @@ static void any_order_of_freeing(char **args)
 	IS(wq_region_free(observer), 0);
 }
 
+static const char *name_to_open;
+
+static void *opens_and_frees_while_cancelled(void *context)
+{
+	int *outcomes = (int *)context;
+	wq_region *other = NULL;
+	pthread_cancel(pthread_self());
+	outcomes[0] = wq_region_open(name_to_open, NULL, &other);
+	outcomes[1] = wq_region_free(other);
+	outcomes[2] = 1;
+	pthread_testcancel();
+	outcomes[2] = 2;
+	return NULL;
+}
+
+/* No function is a cancellation point. */
+static void a_cancellation_that_is_pending(char **args)
+{
+	int outcomes[3] = { 1, 1, 0 };
+	void *result;
+	begin(args[0], NULL);
+	name_to_open = args[0];
+	pthread_t thread = start(opens_and_frees_while_cancelled, outcomes);
+	IS(pthread_join(thread, &result), 0);
+	EXPECT(result == PTHREAD_CANCELED);
+	IS(outcomes[0], 0);
+	IS(outcomes[1], 0);
+	IS(outcomes[2], 1);
+	end();
+}
+
 int main(void)
 {
 	static const struct role roles[] = {
@@ -419,6 +450,7 @@ int main(void)
 		{ "a_fork_inside_a_condition", a_fork_inside_a_condition },
 		{ "taken_for_dead", taken_for_dead },
 		{ "any_order_of_freeing", any_order_of_freeing },
+		{ "a_cancellation_that_is_pending", a_cancellation_that_is_pending },
 		{ NULL, NULL },
 	};
 	return play(roles);

@@ -613,6 +613,66 @@ static void a_set_that_changes_does_not_grow(char **args)
 	end();
 }
 
+/* A copy is no wait, whatever is done with it. */
+static void a_copy(char **args)
+{
+	wq_wait wait, copy;
+	begin(args);
+	IS(wq_queue_prepare_to_wait(queue, NULL, LONG, &wait), 0);
+	copy = wait;
+	FAILS(wq_wait_sleep(&copy), EINVAL, "or a copy");
+	IS(wq_wait_finish(&copy), 0);
+	IS(wq_wait_cancel(&copy), 0);
+	IS(wq_queue_has_sleepers(queue), 1);
+	IS(wq_queue_free(queue), -EBUSY);
+	IS(wq_wait_cancel(&wait), 0);
+	end();
+}
+
+static wq_wait interrupted;
+static wq_set *interrupted_set;
+static volatile int from_handler[3];
+
+static void calls_for_the_same(int signal)
+{
+	uint32_t at;
+	(void)signal;
+	from_handler[0] = wq_wait_cancel(&interrupted);
+	from_handler[1] = wq_wait_next(&interrupted, &at);
+	from_handler[2] = (int)wq_wait_finish(&interrupted);
+}
+
+/* A handler that has interrupted a sleep cannot end the wait under it. */
+static void a_handler_of_the_sleeper(char **args)
+{
+	struct sigaction action;
+	uint32_t member;
+	begin(args);
+	memset(&action, 0, sizeof action);
+	action.sa_handler = calls_for_the_same;
+	IS(sigaction(SIGALRM, &action, NULL), 0);
+	for (int of_set = 0; of_set < 2; of_set++) {
+		int status = 0;
+		uint32_t at;
+		if (of_set) {
+			IS(wq_set_new(region, &interrupted_set), 0);
+			IS(wq_set_add(interrupted_set, queue, NULL, NULL, NULL, &member), 0);
+			IS(wq_set_begin_wait(interrupted_set, NULL, 1500 * MS, &interrupted), 0);
+		} else {
+			IS(wq_queue_begin_wait(queue, NULL, 1500 * MS, &interrupted), 0);
+		}
+		memset((void *)from_handler, 0, sizeof from_handler);
+		alarm(1);
+		while (status == 0)
+			status = wq_wait_next(&interrupted, &at);
+		IS(status, -ETIMEDOUT);
+		for (int call = 0; call < 3; call++)
+			IS(from_handler[call], -EDEADLK);
+	}
+	IS(wq_set_free(interrupted_set), 0);
+	end();
+}
+
 int main(void)
 {
 	static const struct role roles[] = {
@@ -626,6 +686,8 @@ int main(void)
 		{ "wakes", wakes },
 		{ "sets", sets },
 		{ "a_set_that_changes_does_not_grow", a_set_that_changes_does_not_grow },
+		{ "a_copy", a_copy },
+		{ "a_handler_of_the_sleeper", a_handler_of_the_sleeper },
 		{ NULL, NULL },
 	};
 	return play(roles);
