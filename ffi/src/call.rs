@@ -26,7 +26,7 @@ impl Failure {
         Failure { errno, message: Message::Made(message.into()) }
     }
 
-    fn reentered() -> Failure {
+    pub(crate) fn reentered() -> Failure {
         const MESSAGE: &CStr =
             c"this thread is already inside a call on that region, or holds the lock it asks for: in \
             signal handlers call only what the header allows there, and take a lock once";
@@ -35,10 +35,6 @@ impl Failure {
 
     pub(crate) fn busy(message: impl Into<String>) -> Failure {
         Failure::new(libc::EBUSY, message)
-    }
-
-    pub(crate) fn reentered() -> Failure {
-        Failure::new(libc::EDEADLK, "called from a signal handler that has interrupted a call")
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Failure {
@@ -78,7 +74,6 @@ pub(crate) fn thread() -> u64 {
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
 pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
-    let _not_cancelled = NotCancelled::new();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
         Ok(Err(failure)) => fail(failure),

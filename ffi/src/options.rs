@@ -115,6 +115,21 @@ pub(crate) fn entry<'a>(flags: u32, class_mask: u32, key: u32) -> Result<WaitOpt
     Ok(mask(mask(options, class_mask, WaitOptions::class), key, WaitOptions::key))
 }
 
+/// The options of a sleep on many queues, whose entries have options of their own.
+pub(crate) fn sleep<'a>(
+    given: &Options<wq_wait_options>,
+    nanoseconds: u64,
+) -> Result<(WaitOptions<'a>, Option<&'a wq_interrupter>)> {
+    if let Some(options) = given.get("wq_wait_options")?
+        && (options.flags & (EXCLUSIVE | PRIORITY), options.class_mask, options.key) != (0, 0, 0)
+    {
+        return Err(Failure::invalid(
+            "WQ_EXCLUSIVE, WQ_PRIORITY, class_mask and key concern an entry: give them with each source or member",
+        ));
+    }
+    wait(given, nanoseconds)
+}
+
 /// The options of a wait, and the handle that it uses.
 pub(crate) fn wait<'a>(
     given: &Options<wq_wait_options>,

@@ -140,7 +140,7 @@ pub extern "C" fn wq_set_begin_wait(
     status(|| {
         let (wait, this) = (wq_wait::empty(out)?, given(this, "set")?);
         let (members, _, _call) = this.parts()?;
-        let (options, interrupter) = options::wait(&options, nanoseconds)?;
+        let (options, interrupter) = options::sleep(&options, nanoseconds)?;
         this.under_way.set(true);
         // SAFETY: the set is not freed while a wait on it is under way.
         let under_way = unsafe { &*std::ptr::from_ref(&this.under_way) };

@@ -338,7 +338,7 @@ pub extern "C" fn wq_begin_wait_many(
     status(|| {
         let wait = wq_wait::empty(out)?;
         let sources = Array::new(sources, count as usize).get("sources")?;
-        let (options, interrupter) = options::wait(&options, nanoseconds)?;
+        let (options, interrupter) = options::sleep(&options, nanoseconds)?;
         let queue = |source: &wq_source| {
             // SAFETY: NULL, or a handle.
             given(unsafe { source.queue.as_ref() }, "the queue of a source")
