@@ -154,17 +154,25 @@ typedef struct wq_woken {
 #define WQ_EXCLUSIVE 1u		/* One wake wakes one of them, oldest first; for conditions that take something. */
 #define WQ_PRIORITY 2u		/* Before all that are not. With WQ_EXCLUSIVE at most one on a queue, else -EBUSY. */
 #define WQ_INTERRUPTIBLE 4u	/* -EINTR when a signal handler ran during the sleep; of class INTERRUPTIBLE. */
-#define WQ_KILLABLE 8u		/* The same for SIGINT, SIGTERM, SIGQUIT and SIGHUP alone; others are blocked. */
+#define WQ_KILLABLE 8u		/* -EINTR for SIGINT, SIGTERM, SIGQUIT and SIGHUP alone; the class stays. See signals. */
 #define WQ_NO_SPIN 16u		/* Sleeps at once. Without it a wait spins first where that has paid before. */
 
-/* How to wait. 0 is the default of every field. */
+/*
+ * How to wait. 0 is the default of every field.
+ *
+ * Where there are several queues (wq_source, wq_set_add), which wakes reach an entry is said of that entry:
+ * WQ_EXCLUSIVE, WQ_PRIORITY, class_mask and key, which are -EINVAL in the options of the wait. So a wait that is
+ * WQ_INTERRUPTIBLE does not make its entries of class INTERRUPTIBLE: give them that class_mask. All else, but a member's
+ * label, is said of the wait.
+ */
 typedef struct wq_wait_options {
 	size_t size;				/* sizeof(wq_wait_options) */
 	uint32_t flags;				/* WQ_EXCLUSIVE and so on */
 	uint32_t class_mask;			/* which wakes reach it, by kind of sleep; default UNINTERRUPTIBLE */
 	uint32_t key;				/* which wakes reach it, by event: a mask; default every key */
 	uint32_t signal_count;
-	const int *signals;			/* as WQ_KILLABLE, for these */
+	const int *signals;			/* -EINTR for these alone. Others are blocked during a sleep: their handlers
+						 * run at the next look around (tick), or when the wait is over. */
 	const wq_interrupter *interrupter;	/* -EINTR when this is used; for one wait at a time */
 	const char *label;			/* to know it by in a snapshot; what exceeds 32 bytes is cut */
 	uint64_t spin;				/* evaluate for so long before sleeping; default as has paid before */
@@ -233,7 +241,7 @@ const char *wq_strerror(int status);
 
 /*
  * What the last failure of this thread was, with names and values, and what can be done about it; "" if there was none.
- * Valid until the thread's next failure.
+ * Valid until the thread's next failure; so call what may fail first, and not as another argument of one printf.
  */
 const char *wq_last_error(void);
 
@@ -326,7 +334,8 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *     int64_t wq_wait_event_exclusive_timeout(queue, expression, nanoseconds)
  *     int64_t wq_wait_event_timeout_with(queue, expression, nanoseconds, options)
  *
- * What is left of the time, at least 1 (INT64_MAX if it had no limit); as above, and -ETIMEDOUT.
+ * What is left of the time, at least 1 (INT64_MAX if it had no limit); as above, and -ETIMEDOUT. An int is too small
+ * for it.
  *
  *     int wq_wait_event_cmd(queue, expression, before, after)
  *     int wq_wait_event_exclusive_cmd(queue, expression, before, after)
@@ -335,7 +344,7 @@ int wq_region_object_u64(const wq_region *region, const char *name, wq_u64 **out
  *
  *     int wq_wait_event_locked(queue, expression, lock)
  *     int64_t wq_wait_event_locked_timeout(queue, expression, lock, nanoseconds)
- *     int64_t wq_wait_event_locked_with(queue, expression, lock, nanoseconds, options)
+ *     int64_t wq_wait_event_locked_with(queue, expression, lock, nanoseconds, options)	(WQ_FOREVER for no limit)
  *
  * With a lock, a pthread_mutex_t * or a wq_lock *, which the caller holds, and which is released over each sleep. It is
  * held whenever the expression is evaluated and when this returns, unless taking it again fails: that is the result
@@ -549,9 +558,9 @@ typedef struct wq_source {
 
 /*
  * Sleeps until one of the conditions is true, and writes which: the first, in order. Any number of queues of one
- * region, the same one also twice; each wake is consumed by one waiter. The options are those of the sleep, and may be
- * NULL. -EINVAL: no sources, or of several regions; -ESHUTDOWN: one of the queues is closed, and the message names it;
- * as wq_queue_wait_event_with.
+ * region, the same one also twice; each exclusive wake is consumed by one waiter. The options are those of the sleep,
+ * and may be NULL: how an entry is woken is said in each source. -EINVAL: no sources, or of several regions, or options
+ * of an entry; -ESHUTDOWN: one of the queues is closed, and the message names it; as wq_queue_wait_event_with.
  */
 int wq_wait_many(const wq_source *sources, uint32_t count, const wq_wait_options *options, uint64_t nanoseconds,
 		 uint32_t *out);
@@ -632,8 +641,8 @@ int wq_queue_wake_up_sync(const wq_queue *queue, wq_woken *out);
 int wq_region_flush(const wq_region *region);
 
 /*
- * Closes the queue for ever, for everybody: present and future waiters whose condition is false get -ESHUTDOWN. out is
- * how many there were, and may be NULL.
+ * Closes the queue for ever, for everybody, also after a restart (unlink the region to begin anew): present and future
+ * waiters whose condition is false get -ESHUTDOWN. out is how many there were, and may be NULL.
  */
 int wq_queue_close(const wq_queue *queue, uint32_t *out);
 
