@@ -129,8 +129,9 @@ typedef struct wq_wait {
 
 /*
  * A condition: nonzero if the wait is over. It may have side effects (take the item): once it has returned nonzero it
- * is not called again. It may wait itself. In C++ it must not throw to a caller who goes on: what it waited for would stay
- * enrolled, with a wake that chose it, until the thread ends. (An expression may throw, and what waitqueue.hpp is given.)
+ * is not called again. It may wait itself. In C++ it must not throw to a caller who goes on: what it waited for would
+ * stay enrolled, with a wake that chose it, until the thread ends. (An expression may throw, and what waitqueue.hpp is
+ * given.)
  */
 typedef int (*wq_condition)(void *context);
 
@@ -162,8 +163,8 @@ typedef struct wq_woken {
  *
  * Where there are several queues (wq_source, wq_set_add), which wakes reach an entry is said of that entry:
  * WQ_EXCLUSIVE, WQ_PRIORITY, class_mask and key, which are -EINVAL in the options of the wait. So a wait that is
- * WQ_INTERRUPTIBLE does not make its entries of class INTERRUPTIBLE: give them that class_mask. All else, but a member's
- * label, is said of the wait.
+ * WQ_INTERRUPTIBLE does not make its entries of class INTERRUPTIBLE: give them that class_mask. All else, but the label
+ * of a member, is said of the wait.
  */
 typedef struct wq_wait_options {
 	size_t size;				/* sizeof(wq_wait_options) */

@@ -224,6 +224,11 @@ class _Waiting:
             spin=_nanoseconds(spin or 0),
         )
 
+    def of_many(self) -> "_Waiting":
+        """The same on many queues, where which wakes reach an entry is said of the entry."""
+        self.options.class_mask = self.options.key = 0
+        return self
+
     def run(
         self,
         begin: Callable[[int, native.wq_wait], Any],
@@ -371,7 +376,7 @@ def wait_many(
     all_of = [Source(*source) for source in sources]
     if not all_of:
         raise _error(errno.EINVAL, "there are no sources to wait for")
-    waiting = _Waiting(all_of[0].queue._region, timeout, interruptible, interrupter, label, spin)
+    waiting = _Waiting(all_of[0].queue._region, timeout, interruptible, interrupter, label, spin).of_many()
     array = (native.wq_source * len(all_of))()
     for entry, source in zip(array, all_of):
         entry.queue = source.queue._handle.pointer
@@ -440,7 +445,7 @@ class Set:
         spin: Optional[float] = None,
     ) -> tuple[int, Any]:
         """Sleeps until a member's condition is true: its number, and what it returned. As `Queue.wait`."""
-        waiting = _Waiting(self._region, timeout, interruptible, interrupter, None, spin)
+        waiting = _Waiting(self._region, timeout, interruptible, interrupter, None, spin).of_many()
         pointer = self._handle.pointer
 
         def begin(left: int, wait: native.wq_wait) -> Any:
