@@ -133,7 +133,9 @@ impl wq_wait {
         }
         self.check()?;
         if !self.is_under_way() {
-            return Err(Failure::invalid("the wait has ended, has not begun, is another thread's, or a copy"));
+            return Err(Failure::invalid(
+                "the wait has ended, has not begun, is another thread's, or a copy",
+            ));
         }
         let call = InACall(&raw mut self.state);
         call.say(IN_A_CALL);
