@@ -217,8 +217,12 @@ impl WaitSet {
         if let Err(refusal) = self.enrolled.add(queue.spot(options, PERSISTENT), options.text())? {
             queue.outcome(Ended::refused(refusal, 0))?;
         }
+        // (After four thousand millions of them the numbers begin anew.)
+        while self.places.contains_key(&Member(self.next)) {
+            self.next = self.next.wrapping_add(1);
+        }
         let (member, at) = (Member(self.next), self.members.len());
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         self.members.push((member, queue.clone()));
         self.places.insert(member, at);
         self.pending.add();

@@ -70,11 +70,11 @@ impl Drop for Threads {
             thread.flush_and(true);
             // What was forgotten keeps it for ever: then the kernel has to say that the thread is no more, and what it waits
             // on is left now.
-            thread.locker().mark_again();
             if Rc::strong_count(thread) > 1 && member.is_current() {
                 let _ends = member.ends.read().unwrap_or_else(PoisonError::into_inner);
                 // Asked again: it may have been detached, or taken for dead, and its records given away.
                 if member.is_current() && member.check().is_ok() {
+                    thread.locker().mark_again();
                     member.end(thread);
                 }
             }
