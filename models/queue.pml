@@ -86,7 +86,7 @@ inline leave(h, e) {
 
 #ifdef SETS
 /* A member is noted before its owner is told, unless it is noted already. `stage`: how far that is, each in a section of
- * its own, as the owner of the set takes no lock. */
+ * its own, as the owner of the set takes them without the lock. */
 #define LOADED 1
 #define MARKED 2
 #define NOTED 3
@@ -256,9 +256,24 @@ inline expel(h) {
 }
 
 #ifdef SETS
-/* What a dead owner of the lock may have noted by half keeps others from noting it: the owners of sets look everywhere. */
+/* What a dead owner of the lock may have noted by half keeps others from noting it: that is in doubt, and the owners of
+ * sets look everywhere. */
+#ifdef T_NO_DOUBT
+#define put_in_doubt(e) skip
+#else
+#define put_in_doubt(e) doubt[e] = 1
+#endif
 inline alert_sets(h) {
 #ifndef T_NO_ALERT
+    d_step {
+        for (nth : 0 .. NE - 1) {
+            if
+            :: on(nth, h) && estays[nth] && leads(nth) -> put_in_doubt(nth)
+            :: else
+            fi
+        }
+    };
+    or_dies;
     d_step {
         for (nth : 0 .. NE - 1) {
             if

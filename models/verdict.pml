@@ -67,6 +67,16 @@ proctype verdict_at_the_end() {
                     :: else
                     fi
                 }
+#ifdef SETS
+                /* All notes are taken when the owner sleeps: who still says that he is noted would not be noted again. */
+                for (b : 1 .. NE - 1) {
+                    if
+                    :: eowner[b] == a && estays[b] ->
+                        assert(next_noted[b] == 0 || in_doubt || gone_owner(b - 1))     /* a mute member */
+                    :: else
+                    fi
+                }
+#endif
 #ifdef PLAIN
                 assert(owed <= answered)            /* a wake that nobody got */
 #endif

@@ -77,7 +77,7 @@ inline finish(e) {
 
 /* Every main thread: what it does, until it is killed. */
 #ifdef SETS
-#define SET_LOCALS , stage, first, h, all, top, hops, pending
+#define SET_LOCALS , stage, first, h, top, hops, pending; bit all
 #define FORGET_SET ; stage = 0; first = 0; h = 0; all = 0; top = 0; hops = 0; pending = 0
 #else
 #define SET_LOCALS
@@ -268,25 +268,29 @@ again:
         :: else \
         fi \
         AND_CLEARED(h) }
-#ifdef T_UNREADABLE_IS_THE_END
-#define unreadable skip
-#else
-#define unreadable all = 1
-#endif
+/* Which members wakes have met, from the stack, and no others are unmarked. If that cannot be read, `all` are asked, and are
+ * in doubt. */
+inline take_stack() {
+    top = noted[e0]; noted[e0] = 0; hops = 0
+}
 
-/* Which members wakes have met. If that cannot be read, `all` are asked. */
+inline take_next() {
+    cur = top - 1; hops++; pending = pending | bit_of(cur - 1);
+    top = next_noted[cur]; clear_mark(cur); cur = 0;
+    if
+    :: top == 0 || top != LAST && hops == NM ->
+        top = 0; all = 1;
+        for (nth : 1 .. NM) { doubt[nth] = 1 }
+    :: top == LAST -> top = 0
+    :: else
+    fi
+}
+
 inline take_ready() {
-    atomic { top = noted[e0]; noted[e0] = 0; hops = 0 };
+    atomic { take_stack() };
     do
     :: atomic { top == 0 -> hops = 0; break }
-    :: atomic { top != 0 -> cur = top - 1; hops++; pending = pending | bit_of(cur - 1);
-           top = next_noted[cur]; clear_mark(cur); cur = 0;
-           if
-           :: top == 0 -> unreadable
-           :: top != 0 && hops > NM -> top = 0; all = 1
-           :: top == LAST && hops <= NM -> top = 0
-           :: else
-           fi;
+    :: atomic { top != 0 -> d_step { take_next() };
            if
            :: top == 0 -> hops = 0; break
            :: else
@@ -294,20 +298,59 @@ inline take_ready() {
     od
 }
 
-/* The same where all are asked anyway. */
-inline forget_ready() {
-#ifdef T_NO_FORGET
-    atomic { pending = EVERY }
+#ifdef T_NOT_TAKEN_AGAIN
+#define take_again() skip
 #else
+#define take_again() take_stack()
+#endif
+#ifdef T_HALF_NOTE_STAYS
+#define unmark(e) skip
+#else
+#define unmark(e) next_noted[e] = 0
+#endif
+
+/* Members in doubt, where all are asked anyway: under the lock nobody is noting them, and what was noted is taken. A lock
+ * is tried once. */
+inline settle_doubts() {
+    in_doubt = 0; all = 0;
+#ifdef T_FORGET_ALL
+    /* What was done without the doubt: everything marked, or about to be, is forgotten. */
     noted[e0] = 0;
     do
-    :: atomic { cur < NM -> cur++; next_noted[cur] = 0;
-           if
-           :: cur == NM -> cur = 0; pending = EVERY; break
-           :: else
-           fi }
-    od
+    :: atomic { h < NM -> h++; next_noted[h] = 0 }
+    :: atomic { h == NM -> h = 0; break }
+    od;
+#elif defined(T_SETTLED_UNLOCKED)
+    do
+    :: atomic { h < NM && doubt[h + 1] }; take_ready();
+       atomic { h++; doubt[h] = 0; next_noted[h] = 0 }
+    :: atomic { h < NM && !doubt[h + 1] -> h++ }
+    :: atomic { h == NM -> h = 0; break }
+    od;
+#else
+    do
+    :: atomic { h < NM && doubt[h + 1] };
+       do
+       :: section { to_be_had(h) -> take(h); or_dies; take_again() }
+       :: atomic { mine(h) && top != 0 -> d_step { take_next() } }
+       :: section { mine(h) && top == 0 ->
+              hops = 0;
+              if
+              :: all -> in_doubt = 1
+              :: else -> doubt[h + 1] = 0; or_dies; unmark(h + 1)
+              fi;
+              all = 0;
+              or_dies;
+              let_go(h) }
+       :: atomic { towake == 0 && living_owner(h) && !mine(h) -> in_doubt = 1; break }
+       :: WAKES(h)
+       od;
+       h++
+    :: atomic { h < NM && !doubt[h + 1] -> h++ }
+    :: atomic { h == NM -> h = 0; break }
+    od;
 #endif
+    pending = EVERY
 }
 
 /* Members stay enrolled over `rounds` waits that end because one was true, and `timeouts` that end otherwise. */
@@ -318,7 +361,7 @@ proctype collector(byte p; byte rounds; byte timeouts) {
         start(e0, OPEN);
         do
         :: section { h < NM && to_be_had(h) ->
-               take_entry(p, e1, h + 1); elead[h + 1] = e0; estays[h + 1] = 1; e1 = 0; or_dies;
+               take_entry(p, e1, h + 1); elead[h + 1] = e0; estays[h + 1] = 1; eshared[h + 1] = SHARED; e1 = 0; or_dies;
                take(h);
                if
                :: closed[h] -> over = DROP
@@ -334,6 +377,13 @@ proctype collector(byte p; byte rounds; byte timeouts) {
         :: over -> goto leaving
         :: else
         fi;
+#ifdef DOUBTED
+        /* As if the locks of these had been taken over. */
+        d_step {
+            for (nth : 1 .. NM) { doubt[nth] = (DOUBTED) >> (nth - 1) & 1 }
+            look[e0] = 1; set_wide(e0)
+        };
+#endif
 again:
 #ifdef T_TAKEN_BEFORE_OPEN
         take_ready();
@@ -356,16 +406,25 @@ again:
             fi
         };
 #ifndef T_TAKEN_BEFORE_OPEN
-        if
-        :: all
-        :: !all -> take_ready()
-        fi;
+        take_ready();
 #endif
         if
-        :: all -> forget_ready(); all = 0
-        :: !all
+        :: all || in_doubt -> settle_doubts()
+        :: else
         fi;
         /* Fence A. */
+#ifdef DRAINS
+        /* At once, which is the soonest, and with the answer that goes on. */
+        d_step {
+            for (nth : 0 .. NM - 1) {
+                if
+                :: pending & bit_of(nth) -> item[nth] = 0
+                :: else
+                fi
+            };
+            pending = 0
+        };
+#endif
         do
         ASK(0)
 #if NE > 2

@@ -24,10 +24,15 @@ again:  do
                in_call[p] = 1
            };
            atomic {
+#elif defined(DRAINS)
+               item[a] = 0;
 #endif
                item[a]++; in_call[p] = 0
+#ifndef DRAINS
            };
-           atomic { over = waiting[a];
+           atomic {
+#endif
+               over = waiting[a];
 #endif
 #ifdef T_NO_FENCE_B
            atomic {

@@ -58,6 +58,8 @@ bit wide[NE];
 byte noted[NE];                 /* of a set's lead: the stack of the members that wakes have met, entry + 1 */
 byte next_noted[NE];            /* of a member: not noted; or LAST; or what is below it on the stack, entry + 1 */
 #define LAST 15
+bit doubt[NE];                  /* of a member: it may say that it is noted while it is not */
+bit in_doubt;                   /* the owner's own: some lock could not be had to find out */
 #endif
 
 /* The kernel. */

@@ -1,5 +1,6 @@
 /* A set that stays enrolled on one queue or, with QUEUES=2, on two; and two who put, of whom one may die; or the second
- * of them CLOSES a queue. With THREAD_DIES the second puts when the first is dead. */
+ * of them CLOSES a queue. With THREAD_DIES the second puts when the first is dead.
+ * DOUBTED: which members are in doubt from the start, a bit for each. */
 #define NP 3
 #define NS 3
 #define NU 3
@@ -32,6 +33,7 @@
 #else
 #define OTHER putter(3, ALSO)
 #endif
+#define SHARED 0
 #ifndef MORTALS
 #define MORTALS 4
 #endif
