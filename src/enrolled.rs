@@ -114,6 +114,7 @@ impl Enrolled {
             describe(&self.thread, entry, label);
             entry.place.store(self.places.len() as u32, Relaxed);
             entry.ready_next.store(0, Relaxed);
+            entry.doubt.store(0, Relaxed);
         }
         match enrol(&self.thread, index, spot) {
             Ok(Ok(place)) => {
@@ -220,7 +221,7 @@ impl Enrolled {
         if !self.is_ours() {
             return false;
         }
-        // ORDERING: acquire pairs with the swap by which a waker puts a member there, after its `ready_next`.
+        // ORDERING: acquire pairs with the exchange by which a waker puts a member there, after its `ready_next`.
         let mut next = self.entry(self.lead).ready.swap(0, AcqRel);
         for _ in 0..=self.places.len() {
             if next == 0 {

@@ -213,6 +213,13 @@ impl Thread {
         }
         let leads = self.begin().map(|mut inside| std::mem::take(&mut inside.0.leads)).unwrap_or_default();
         let entries = &self.space().entries()[..self.space().entries_used()];
+        // (One that could not be dropped from the list, because a handler ended the wait, may lead another thread's by now.)
+        let is_mine = |lead: &u32| {
+            let entry = &entries[*lead as usize];
+            entry.owner.load(Acquire) == self.participant
+                && entry.record.load(Relaxed) == self.locker.record()
+                && entry.lead.load(Relaxed) == *lead
+        };
         let entries_of = |lead: u32| {
             WaiterWord(&entries[lead as usize].word).gone();
             // (What is on a queue is no other wait's as long as it names this lead.)
@@ -223,7 +230,7 @@ impl Thread {
             let others = (0..).zip(entries).filter(follows).map(|(index, _)| index);
             std::iter::once(lead).chain(others).collect()
         };
-        leads.into_iter().map(entries_of).collect()
+        leads.into_iter().filter(is_mine).map(entries_of).collect()
     }
 
     /// Gives back what was kept, but for the record of a thread that holds a lock.

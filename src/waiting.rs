@@ -124,11 +124,12 @@ impl<'a> Waiting<'a> {
     pub(crate) fn on_set(set: &'a mut WaitSet, options: &WaitOptions<'a>) -> Waiting<'a> {
         let WaitSet { region, enrolled, members, pending, .. } = set;
         let (manner, turn) = (options.manner_with(region, None), Turn::default());
-        let listening = Some(Listening::new(manner.handle, enrolled));
-        let on = On::Set(Members { enrolled, members, pending, asked: None });
-        let mut waiting = Waiting { manner, listening, stage: Stage::Staying, on, turn, was_first: false };
         // A check of the membership as a whole: the thread itself is the one that made the set.
         let checked = options.check(region).and_then(|()| region.enter());
+        // (An interrupter of another region is not to listen for us.)
+        let listening = checked.is_ok().then(|| Listening::new(manner.handle, enrolled));
+        let on = On::Set(Members { enrolled, members, pending, asked: None });
+        let mut waiting = Waiting { manner, listening, stage: Stage::Staying, on, turn, was_first: false };
         if let Err(error) = checked.map(|thread| thread.flush()).and_then(|()| waiting.begin_turn()) {
             waiting.stage = Stage::Failed(error);
         }

@@ -129,6 +129,23 @@ fn an_interrupter_of_another_region_is_an_error_of_the_wait() {
 }
 
 #[test]
+fn a_set_that_is_refused_another_regions_interrupter_does_not_take_it_from_the_wait_that_has_it() {
+    let (stage, other) = (Stage::new(), Stage::new());
+    let handle = Interrupter::new(&stage.region);
+    let waiter = thread({
+        let (stage, handle) = (stage.clone(), handle.clone());
+        move || turns(stage.queue.begin_wait(&bounded().interrupter(&handle)), |_| false)
+    });
+    stage.asleep(1);
+    let mut set = WaitSet::new(&other.region).unwrap();
+    let refused = set.begin_wait(&bounded().interrupter(&handle));
+    assert!(matches!(refused.check(), Err(Error::ForeignObject { .. })));
+    drop(refused);
+    handle.interrupt();
+    assert!(matches!(waiter.join(), Err(Error::Interrupted { .. })));
+}
+
+#[test]
 fn trap_48_of_many_queues_a_wake_of_another_is_passed_on() {
     let stage = Stage::new();
     let (other, second) =

@@ -246,7 +246,7 @@ static void descriptors_and_paths(char **args)
 	wq_region_options options = regions_with(WQ_PATH);
 	wq_region_info info;
 	wq_u32 *one, *two;
-	char path[] = "/tmp/waitqueue-XXXXXX", file[64];
+	char path[] = P_tmpdir "/waitqueue-XXXXXX", file[64];
 	int fd, unsealed;
 
 	(void)args;
