@@ -338,7 +338,8 @@ impl RegionBuilder {
             count if (1..=max).contains(&count) => Ok(count),
             asked => Err(Error::BadCapacity { what, asked, max }),
         };
-        let small = |what, asked, default: u32, max| Ok(within(what, asked, default.into(), max)? as u32);
+        let small =
+            |what, asked, default: u32, max| within(what, asked, default.into(), max).map(|it| it as u32);
         let objects = small("objects", self.objects, DEFAULT.objects, OBJECTS)?;
         let memory = DEFAULT.memory.max(u64::from(objects) * size_of::<QueueHead>() as u64);
         Ok(Capacity {

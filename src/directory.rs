@@ -7,7 +7,7 @@
 
 use crate::atomic::Ordering::*;
 use crate::crash::{crash_point, mutant};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible, Result};
 use crate::head::REGION_LOCK;
 use crate::layout::{ALIGN, Object, READY};
 use crate::offset::Space;
@@ -36,22 +36,22 @@ pub(crate) fn find_or_create(thread: &Thread, what: &'static str, name: &str, sh
     locked(thread, || match find(space, name, shape)? {
         Some(offset) => Ok(offset),
         None => create(space, name, shape),
-    })
+    })?
 }
 
 /// Takes the lock over from an owner who died, and releases it: he left nothing to repair.
-pub(crate) fn release(thread: &Thread) -> Result<()> {
-    locked(thread, || Ok(()))
+pub(crate) fn release(thread: &Thread) -> Fallible<()> {
+    locked(thread, || ())
 }
 
-fn locked<R>(thread: &Thread, body: impl FnOnce() -> Result<R>) -> Result<R> {
+fn locked<R>(thread: &Thread, body: impl FnOnce() -> R) -> Fallible<R> {
     let word = &thread.space().header().directory_lock;
     let offset = thread.space().offset_of(word).unwrap_or_default();
     let _inside = thread.begin()?;
     thread.locker().lock(word, offset, REGION_LOCK, thread.patience)?;
     let outcome = body();
     thread.locker().unlock(word, REGION_LOCK);
-    outcome
+    Ok(outcome)
 }
 
 /// All complete objects, with their names.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of};
-use crate::error::Result;
+use crate::error::Fallible;
 use crate::head::{self, Enrolment, Refusal};
 use crate::layout::{CLOSED, EXCLUSIVE, Entry, LAST, QueueHead};
 use crate::sys::clock::wall_clock;
@@ -48,8 +48,32 @@ struct Place {
 
 /// The places of a wait, of which one needs no allocation.
 enum Places {
+    None,
     One(Place),
     Many(Vec<Place>),
+}
+
+impl Places {
+    fn push(&mut self, place: Place) {
+        match self {
+            Places::None => *self = Places::One(place),
+            Places::One(first) => *self = Places::Many(vec![*first, place]),
+            Places::Many(places) => places.push(place),
+        }
+    }
+
+    /// Takes one out; the last takes its place.
+    fn swap_remove(&mut self, at: usize) -> Place {
+        match std::mem::replace(self, Places::None) {
+            Places::None => unreachable!("an index of a place"),
+            Places::One(place) => place,
+            Places::Many(mut places) => {
+                let place = places.swap_remove(at);
+                *self = Places::Many(places);
+                place
+            }
+        }
+    }
 }
 
 impl std::ops::Deref for Places {
@@ -57,6 +81,7 @@ impl std::ops::Deref for Places {
     #[inline]
     fn deref(&self) -> &[Place] {
         match self {
+            Places::None => &[],
             Places::One(place) => std::slice::from_ref(place),
             Places::Many(places) => places,
         }
@@ -72,53 +97,51 @@ pub(crate) struct Enrolled {
     stays: bool,
 }
 
+/// How a wait is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Evaluating.
+    Awake,
+    /// Claimable from the start, because there is nothing to evaluate.
+    Asleep,
+    /// As a set, whose lead is on no queue.
+    Set,
+}
+
 impl Enrolled {
-    /// Enrols on one queue. A wait with nothing to evaluate is `asleep`, and so claimable, from the start.
-    pub(crate) fn on_one(
-        thread: &Rc<Thread>,
-        spot: Spot,
-        label: &str,
-        asleep: bool,
-    ) -> Result<Result<Enrolled, Refusal>> {
+    /// Takes a lead; on no queue yet.
+    #[inline]
+    pub(crate) fn new(thread: &Rc<Thread>, label: &str, start: Start) -> Fallible<Enrolled> {
         let lead = thread.take_lead()?;
-        begin(thread, lead, label, asleep);
-        match enrol(thread, lead, spot) {
-            Ok(Ok(place)) => {
-                let places = Places::One(place);
-                Ok(Ok(Enrolled { thread: thread.clone(), lead, places, stays: false }))
-            }
-            refused => {
-                WaiterWord(&thread.space().entries()[lead as usize].word).finish();
-                thread.drop_lead(lead);
-                thread.give_entry(lead);
-                refused.map(|refused| refused.map(|_| unreachable!("it was refused")))
-            }
-        }
+        let entry = &thread.space().entries()[lead as usize];
+        entry.lead.store(lead, Relaxed);
+        entry.ready.store(0, Relaxed);
+        describe(thread, entry, label);
+        WaiterWord(&entry.word).start(start == Start::Asleep);
+        Ok(Enrolled { thread: thread.clone(), lead, places: Places::None, stays: start == Start::Set })
     }
 
-    /// Takes a lead, for as many queues as are added: that of a set (`stays`) is on none of them.
-    pub(crate) fn on_many(thread: &Rc<Thread>, count: usize, label: &str, stays: bool) -> Result<Enrolled> {
-        let lead = thread.take_lead()?;
-        begin(thread, lead, label, false);
-        let places = Places::Many(Vec::with_capacity(count));
-        Ok(Enrolled { thread: thread.clone(), lead, places, stays })
+    /// There will be so many places.
+    #[inline]
+    pub(crate) fn reserve(&mut self, count: usize) {
+        if count > 1 {
+            self.places = Places::Many(Vec::with_capacity(count));
+        }
     }
 
     /// Enrols an entry on one queue more; on refusal or error nothing has changed. The label is that of a set's member.
-    pub(crate) fn add(&mut self, spot: Spot, label: &str) -> Result<Result<(), Refusal>> {
+    pub(crate) fn add(&mut self, spot: Spot, label: &str) -> Fallible<Result<(), Refusal>> {
         let is_lead = !self.stays && self.places.is_empty();
-        let index = if is_lead { self.lead } else { self.thread.take_entry()? };
-        let entry = self.entry(index);
-        entry.lead.store(self.lead, Relaxed);
-        if self.stays {
-            describe(&self.thread, entry, label);
-            entry.place.store(self.places.len() as u32, Relaxed);
-            entry.ready_next.store(0, Relaxed);
-            entry.doubt.store(0, Relaxed);
-        }
-        match enrol(&self.thread, index, spot) {
+        let index = if is_lead { self.lead } else { self.follower(label)? };
+        let enrolled = head::lock(&self.thread, spot.queue).map(|mut head| {
+            let place = Place { index, queue: spot.queue, wakes: head.wakes() };
+            let enrolled = head.enrol(index, spot.enrolment).map(|()| place);
+            head.unlock();
+            enrolled
+        });
+        match enrolled {
             Ok(Ok(place)) => {
-                self.many().push(place);
+                self.places.push(place);
                 Ok(Ok(()))
             }
             refused => {
@@ -130,14 +153,18 @@ impl Enrolled {
         }
     }
 
-    fn many(&mut self) -> &mut Vec<Place> {
-        if let Places::One(place) = self.places {
-            self.places = Places::Many(vec![place]);
+    /// An entry that is led by ours.
+    fn follower(&self, label: &str) -> Fallible<u32> {
+        let index = self.thread.take_entry()?;
+        let entry = self.entry(index);
+        entry.lead.store(self.lead, Relaxed);
+        if self.stays {
+            describe(&self.thread, entry, label);
+            entry.place.store(self.places.len() as u32, Relaxed);
+            entry.ready_next.store(0, Relaxed);
+            entry.doubt.store(0, Relaxed);
         }
-        match &mut self.places {
-            Places::Many(places) => places,
-            Places::One(_) => unreachable!("made many above"),
-        }
+        Ok(index)
     }
 
     pub(crate) fn thread(&self) -> &Rc<Thread> {
@@ -296,7 +323,7 @@ impl Enrolled {
     }
 
     /// A set's wait has ended: a claim that the spot that fired answers is used up, any other is passed on.
-    pub(crate) fn settle(&self, fired: Option<usize>) -> Result<()> {
+    pub(crate) fn settle(&self, fired: Option<usize>) -> Fallible<()> {
         let Some(claim) = claim_of(self.word().load()) else {
             return Ok(());
         };
@@ -326,7 +353,7 @@ impl Enrolled {
     }
 
     /// Leaves one queue, passing on a claim that is held through it, unless that is answered.
-    fn leave(&self, place: Place, fired: Option<usize>) -> Result<()> {
+    fn leave(&self, place: Place, fired: Option<usize>) -> Fallible<()> {
         let mut head = head::lock(&self.thread, place.queue)?;
         if self.owns(place.index) {
             if claim_of(self.word().load()) == Some(place.index) && !self.answers(fired, place.index) {
@@ -334,18 +361,19 @@ impl Enrolled {
             }
             head.leave(place.index);
         }
+        head.unlock();
         Ok(())
     }
 
     /// Leaves one queue of a set. The entry must not be used elsewhere before it is forgotten, by [`Enrolled::remove`], who
     /// has seen that it is not among the ready.
-    pub(crate) fn leave_one(&self, at: usize) -> Result<()> {
+    pub(crate) fn leave_one(&self, at: usize) -> Fallible<()> {
         if self.is_ours() { self.leave(self.places[at], None) } else { Ok(()) }
     }
 
     /// Forgets a spot of a set that was left; the last takes its place.
     pub(crate) fn remove(&mut self, at: usize) {
-        let gone = self.many().swap_remove(at);
+        let gone = self.places.swap_remove(at);
         if !self.is_ours() {
             return;
         }
@@ -355,31 +383,32 @@ impl Enrolled {
         self.thread.give_entry(gone.index);
     }
 
-    /// The wait is over: `fired` says which spot's condition was true.
-    pub(crate) fn finish(mut self, fired: Option<usize>) {
-        self.leave_all(fired);
-    }
-
-    /// The same where it stands; it has left then.
+    /// The wait is over: `fired` says which spot's condition was true. It has left then, where it stands.
     pub(crate) fn leave_all(&mut self, fired: Option<usize>) {
         let ours = self.is_ours();
-        let mut left = true;
-        for place in self.places.iter() {
-            left &= !ours || self.leave(*place, fired).is_ok();
-        }
-        self.thread.drop_lead(self.lead);
-        let others = || self.places.iter().map(|place| place.index).filter(|index| *index != self.lead);
-        if !ours {
-            // Given away with our slot: nothing here is ours to change.
-        } else if left {
+        let left = ours
+            && match &self.places {
+                Places::One(place) => self.leave(*place, fired).is_ok(),
+                // (All of them, also behind one that cannot be left.)
+                places => places.iter().fold(true, |left, place| left & self.leave(*place, fired).is_ok()),
+            };
+        if left {
             crash_point!("finish: left all queues");
             self.word().finish();
-            others().for_each(|index| self.thread.give_entry(index));
-            self.thread.give_entry(self.lead);
+            self.others().for_each(|index| self.thread.give_entry(index));
+            self.thread.give_lead(self.lead);
         } else {
-            self.thread.linger(std::iter::once(self.lead).chain(others()).collect());
+            // (If it is not ours, it was given away with our slot: nothing here is ours to change.)
+            self.thread.drop_lead(self.lead);
+            if ours {
+                self.thread.linger(std::iter::once(self.lead).chain(self.others()).collect());
+            }
         }
         self.lead = NONE;
+    }
+
+    fn others(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().map(|place| place.index).filter(|index| *index != self.lead)
     }
 }
 
@@ -392,22 +421,6 @@ impl Drop for Enrolled {
             self.leave_all(None);
         }
     }
-}
-
-/// Puts an entry on its queue.
-#[inline]
-fn enrol(thread: &Thread, index: u32, spot: Spot) -> Result<Result<Place, Refusal>> {
-    let mut head = head::lock(thread, spot.queue)?;
-    Ok(head.enrol(index, spot.enrolment).map(|()| Place { index, queue: spot.queue, wakes: head.wakes() }))
-}
-
-/// Makes an entry the lead of a wait that is on no queue yet.
-fn begin(thread: &Thread, lead: u32, label: &str, asleep: bool) {
-    let entry = &thread.space().entries()[lead as usize];
-    entry.lead.store(lead, Relaxed);
-    entry.ready.store(0, Relaxed);
-    describe(thread, entry, label);
-    WaiterWord(&entry.word).start(asleep);
 }
 
 /// What a snapshot shows of a wait.

@@ -69,12 +69,15 @@ impl<'a> WaiterWord<'a> {
     }
 
     /// The owner begins an evaluation; returns what the word was, with the bits it clears.
+    #[inline]
     pub(crate) fn open(self) -> u32 {
-        self.update(|word| {
-            let claim = if word & STATE == HELD { word & !STICKY } else { OPEN };
-            Some(claim)
-        })
-        .unwrap_or_else(|word| word)
+        let opened = |word| if word & STATE == HELD { word & !STICKY } else { OPEN };
+        // (It is so already when a wait begins. What is set after this look fails the commit, as after a change.)
+        let word = self.load();
+        if word == opened(word) {
+            return word;
+        }
+        self.update(|word| Some(opened(word))).unwrap_or_else(|word| word)
     }
 
     /// The owner evaluated false: commits to sleep, giving up a claim. False if it has to look again.

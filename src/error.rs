@@ -7,6 +7,16 @@ use std::sync::Arc;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The result of what every wait and wake does: a pointer at most, so that it is returned in registers.
+pub(crate) type Fallible<T> = Result<T, Box<Error>>;
+
+impl From<Box<Error>> for Error {
+    #[cold]
+    fn from(error: Box<Error>) -> Error {
+        *error
+    }
+}
+
 /// The name by which messages call a region or a queue.
 pub(crate) type Label = Arc<str>;
 
@@ -263,8 +273,8 @@ impl Error {
 
     /// A handle that a fork has copied.
     #[cold]
-    pub(crate) fn forked(region: &Label) -> Error {
-        Error::Forked { region: region.clone() }
+    pub(crate) fn forked(region: &Label) -> Box<Error> {
+        Error::Forked { region: region.clone() }.into()
     }
 
     /// An allocation's failure.

@@ -35,7 +35,7 @@ use std::time::Duration;
 use crate::atomic::{Guarded64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::layout::{
     ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead, TOLD,
 };
@@ -89,6 +89,7 @@ pub(crate) struct LockedHead<'t> {
     thread: &'t Thread,
     list: List<'t>,
     inside: Inside<'t>,
+    is_held: bool,
 }
 
 /// Whether anybody waits, for a waker who has just changed something: if not, whoever enrols from now on sees the change.
@@ -105,16 +106,17 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 /// Inlined, because a guard that is returned through memory is written word by word and copied by pairs of words, for
 /// which the processor waits longer than for the lock.
 #[inline(always)]
-pub(crate) fn lock(thread: &Thread, offset: u64) -> Result<LockedHead<'_>> {
+pub(crate) fn lock(thread: &Thread, offset: u64) -> Fallible<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
 }
 
 /// The same, with another patience than the thread's own.
 #[inline(always)]
-pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Result<LockedHead<'_>> {
+pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Fallible<LockedHead<'_>> {
     #[cold]
-    fn misplaced(thread: &Thread, value: u64) -> Error {
-        Error::Damaged { region: thread.space().label().clone(), what: "offset of a queue", at: 0, value }
+    fn misplaced(thread: &Thread, value: u64) -> Box<Error> {
+        let region = thread.space().label().clone();
+        Error::Damaged { region, what: "offset of a queue", at: 0, value }.into()
     }
     let space = thread.space();
     let Some(head) = space.head(offset) else {
@@ -122,12 +124,26 @@ pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> R
     };
     let inside = thread.begin()?;
     let grip = thread.locker().lock(&head.lock, offset, REGION_LOCK, patience)?;
-    let list = List { space, head, at: offset };
-    let mut locked = LockedHead { thread, list, inside };
-    if grip == Grip::OwnerDied {
-        locked.repair();
+    match grip {
+        Grip::Clean => Ok(LockedHead::new(thread, head, offset, inside)),
+        Grip::OwnerDied => Ok(repaired(thread, head, offset, inside)),
     }
-    Ok(locked)
+}
+
+/// (Of parts, in registers: a guard that might be repaired would be copied in any case.)
+#[cold]
+#[inline(never)]
+fn repaired<'t>(thread: &'t Thread, head: &'t QueueHead, offset: u64, inside: Inside<'t>) -> LockedHead<'t> {
+    let mut locked = LockedHead::new(thread, head, offset, inside);
+    locked.repair();
+    locked
+}
+
+impl<'t> LockedHead<'t> {
+    #[inline]
+    fn new(thread: &'t Thread, head: &'t QueueHead, at: u64, inside: Inside<'t>) -> LockedHead<'t> {
+        LockedHead { thread, list: List { space: thread.space(), head, at }, inside, is_held: true }
+    }
 }
 
 impl LockedHead<'_> {
@@ -338,6 +354,25 @@ impl LockedHead<'_> {
         count(&self.head().hand_ons, 1);
     }
 
+    /// Unlocks, then wakes. Dropping it does the same, but not where it is written, which costs what leads to a system call.
+    #[inline(always)]
+    pub(crate) fn unlock(&mut self) {
+        self.is_held = false;
+        self.end();
+    }
+
+    #[inline(always)]
+    fn end(&mut self) {
+        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
+        crash_point!("wake: marked, not woken");
+        self.inside.wake(self.list.entries(), self.list.head);
+    }
+
+    #[inline(never)]
+    fn end_elsewhere(&mut self) {
+        self.end();
+    }
+
     /// The first law of the list that does not hold.
     pub(crate) fn check(&self) -> Result<(), Broken> {
         self.list.check()
@@ -348,75 +383,6 @@ impl LockedHead<'_> {
         self.head().flags.fetch_or(CLOSED, AcqRel);
         crash_point!("close: closed, members not told");
         self.expel()
-    }
-
-    /// Puts out every member of a closed queue.
-    fn expel(&mut self) -> u32 {
-        let mut count = 0;
-        for index in 0..self.list.used().len() as u32 {
-            if !self.has(index) {
-                continue;
-            }
-            count += 1;
-            self.entry(index).queue.store(0, Release);
-            crash_point!("close: one member out");
-            if let Some((lead, word)) = self.lead_of(index)
-                && !mutant("close without look")
-            {
-                let before = word.look_everywhere();
-                self.wake_later(lead, before);
-            }
-        }
-        self.rebuild();
-        count
-    }
-
-    /// After a death inside: links, count, a close that was not finished, and members that may be noted by half.
-    #[cold]
-    fn repair(&mut self) {
-        if !mutant("repair left out") {
-            self.rebuild();
-        }
-        if self.is_closed() {
-            self.expel();
-        }
-        if !mutant("sets not told of a repair") {
-            self.alert_sets();
-        }
-        self.count_recovery();
-        crash_point!("repair: done");
-    }
-
-    /// Says to the owners of sets which notes may have been made by half, and makes them look everywhere: where only a
-    /// thread has died, no ring does.
-    fn alert_sets(&mut self) {
-        for index in 0..self.list.used().len() as u32 {
-            if self.has(index)
-                && self.entry(index).flags.load(Relaxed) & PERSISTENT != 0
-                && let Some((lead, word)) = self.lead_of(index)
-            {
-                self.entry(index).doubt.store(1, Relaxed);
-                let before = word.look_everywhere();
-                self.wake_later(lead, before);
-            }
-        }
-    }
-
-    fn rebuild(&mut self) {
-        self.list.rebuild(self.inside.order());
-    }
-
-    /// A link that a peer has broken is made anew, with all others.
-    fn mend(&mut self, outcome: Result<(), Broken>) {
-        if outcome.is_err() {
-            self.rebuild();
-            self.count_recovery();
-        }
-    }
-
-    fn count_recovery(&self) {
-        let recoveries = &self.head().recoveries;
-        recoveries.store(recoveries.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
@@ -450,9 +416,9 @@ impl LockedHead<'_> {
 impl Drop for LockedHead<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
-        crash_point!("wake: marked, not woken");
-        self.inside.wake(self.list.entries(), self.list.head);
+        if self.is_held {
+            self.end_elsewhere();
+        }
     }
 }
 
@@ -473,5 +439,6 @@ fn rank_and_ticket(flags: u32, ticket: u64) -> u64 {
     }
 }
 
+mod repair;
 #[cfg(all(test, not(loom)))]
 mod tests;

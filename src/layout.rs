@@ -284,10 +284,15 @@ impl<const N: usize> Text<N> {
     pub(crate) const BYTES: usize = N * 8;
 
     /// Writes `text`, cut to what fits at a character's boundary.
+    #[inline]
     pub(crate) fn store(&self, text: &str) {
         if text.is_empty() {
             return self.0[0].store(0, Relaxed);
         }
+        self.store_some(text);
+    }
+
+    fn store_some(&self, text: &str) {
         let mut end = text.len().min(Self::BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering, Ordering::*, compiler_fence, spin_loop};
 use crate::crash::{crash_point, mutant};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::layout::{HOLDING, OWNER, Record, WAITERS};
 use crate::offset::Space;
 use crate::sys::clock::{Deadline, earlier};
@@ -124,11 +124,10 @@ impl Locker {
     }
 
     /// A place in `holding` for a user's lock.
-    pub(crate) fn free_place(&self) -> Result<usize> {
-        (1..HOLDING).find(|place| self.held.get() & 1 << place == 0).ok_or_else(|| Error::TooManyLocks {
-            region: self.space.label().clone(),
-            limit: HOLDING as u64 - 1,
-        })
+    pub(crate) fn free_place(&self) -> Fallible<usize> {
+        let free = (1..HOLDING).find(|place| self.held.get() & 1 << place == 0);
+        let (region, limit) = (|| self.space.label().clone(), HOLDING as u64 - 1);
+        free.ok_or_else(|| Error::TooManyLocks { region: region(), limit }.into())
     }
 
     /// Takes the lock at `offset`, noting it at `place`; fails after `patience` if a living owner keeps it.
@@ -139,7 +138,7 @@ impl Locker {
         offset: u64,
         place: usize,
         patience: Duration,
-    ) -> Result<Grip> {
+    ) -> Fallible<Grip> {
         if self.is_forked() {
             return Err(Error::forked(self.space.label()));
         }
@@ -166,7 +165,7 @@ impl Locker {
     }
 
     #[cold]
-    fn lock_slow(&self, word: &AtomicU32, patience: Duration) -> Result<Grip> {
+    fn lock_slow(&self, word: &AtomicU32, patience: Duration) -> Fallible<Grip> {
         let deadline = Deadline::after(patience);
         let (mut spins, mut slice, mut races) = (SPINS, FIRST_SLICE, 0);
         loop {
@@ -174,7 +173,7 @@ impl Locker {
             // as it was before he claimed it, and take him for gone.
             let seen = word.load(if mutant("owner read without acquire") { Relaxed } else { Acquire });
             if seen & OWNER == self.me {
-                return Err(Error::Reentered { region: self.space.label().clone() });
+                return Err(Error::Reentered { region: self.space.label().clone() }.into());
             }
             let is_free = seen & OWNER == 0;
             let is_abandoned = !is_free && spins == 0 && self.owner_is_gone(seen);
@@ -293,10 +292,10 @@ impl Locker {
         record.mark.load(Acquire) & OWNER_DIED != 0 || is_dead(&self.space, &self.prober, participant)
     }
 
-    fn stuck(&self, word: u32) -> Error {
+    fn stuck(&self, word: u32) -> Box<Error> {
         let owner = record_of(&self.space, word).map_or(0, |record| record.owner.load(Relaxed));
         let pid = pid_of(&self.space, owner);
-        Error::LockStuck { region: self.space.label().clone(), owner, pid }
+        Error::LockStuck { region: self.space.label().clone(), owner, pid }.into()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::enrolled::Enrolled;
+use crate::enrolled::{Enrolled, Spot, Start};
 use crate::error::{Error, Result};
 use crate::layout::PERSISTENT;
 use crate::options::WaitOptions;
@@ -12,7 +12,7 @@ use crate::pending::{Asking, Pending};
 use crate::queue::Queue;
 use crate::region::Region;
 use crate::sleep::JustSleep;
-use crate::wait::{self, Ended};
+use crate::wait::{self, Conditions, Ended, Sources};
 use crate::waiting::Waiting;
 
 /// One queue of a [`wait_many`], with its condition.
@@ -86,21 +86,32 @@ impl fmt::Debug for Source<'_> {
 /// # }
 /// ```
 pub fn wait_many(sources: &mut [Source<'_>], options: &WaitOptions) -> Result<usize> {
-    let region = region_of(sources.iter().map(|source| source.queue))?.clone();
-    let evaluate = |sources: &mut [Source<'_>]| sources.iter_mut().position(|source| (source.condition)());
-    if let Some(at) = evaluate(sources) {
+    let region = region_of(sources.iter().map(|source| source.queue))?;
+    let mut sources = Many(sources);
+    if let Some(at) = sources.evaluate() {
         return Ok(at);
     }
-    if options.is_poll() {
-        let closed = sources.iter().position(|source| source.queue.is_closed());
-        let ended = wait::poll(closed, &mut || evaluate(sources));
-        return outcome(sources.iter().map(|source| source.queue), ended);
+    let ended = if options.is_poll() {
+        let closed = sources.0.iter().position(|source| source.queue.is_closed());
+        wait::poll(closed, &mut sources)
+    } else {
+        wait::wait(&region.enter()?, &mut sources, &options.manner(region)?, &mut JustSleep)?
+    };
+    outcome(sources.0.iter().map(|source| source.queue), ended)
+}
+
+struct Many<'a, 's>(&'a mut [Source<'s>]);
+
+impl Conditions for Many<'_, '_> {
+    fn evaluate(&mut self) -> Option<usize> {
+        self.0.iter_mut().position(|source| (source.condition)())
     }
-    let spots: Vec<_> = sources.iter().map(|source| source.queue.spot(&source.options, 0)).collect();
-    let thread = region.enter()?;
-    let manner = options.manner(&region)?;
-    let ended = wait::wait(&thread, &spots, &manner, &mut JustSleep, &mut || evaluate(sources))?;
-    outcome(sources.iter().map(|source| source.queue), ended)
+}
+
+impl Sources for Many<'_, '_> {
+    fn spots(&self) -> impl Iterator<Item = Spot> {
+        self.0.iter().map(|source| source.queue.spot(&source.options, 0))
+    }
 }
 
 /// The region that all the queues of a wait are in.
@@ -122,7 +133,7 @@ pub(crate) fn outcome<'a>(mut queues: impl Iterator<Item = &'a Queue>, ended: En
         Ended::TimedOut | Ended::Interrupted => 0,
     };
     match queues.nth(at) {
-        Some(queue) => queue.outcome(ended).map(|()| at),
+        Some(queue) => Ok(queue.outcome(ended).map(|()| at)?),
         None => Err(Error::TimedOut { queue: "an empty set".into() }),
     }
 }
@@ -199,7 +210,7 @@ impl WaitSet {
     ///
     /// [`Error::Full`], [`Error::Forked`], [`Error::Evicted`], [`Error::Reentered`].
     pub fn new(region: &Region) -> Result<WaitSet> {
-        let enrolled = Enrolled::on_many(&region.enter()?, 0, "", true)?;
+        let enrolled = Enrolled::new(&region.enter()?, "", Start::Set)?;
         let (members, places, pending) = Default::default();
         Ok(WaitSet { region: region.clone(), enrolled, members, places, next: 0, pending })
     }

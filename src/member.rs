@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::head;
 use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
 use crate::lock::is_dead;
@@ -117,19 +117,20 @@ impl Member {
         fork::current() == self.epoch && !self.left.load(Acquire)
     }
 
-    pub(crate) fn check(&self) -> Result<&Slot> {
+    pub(crate) fn check(&self) -> Fallible<&Slot> {
         if fork::current() != self.epoch {
             return Err(Error::forked(self.space.label()));
         }
         let slot = self.slot();
         let state = slot.state.load(Acquire);
         if id_of(self.id as u32 as usize, state) != self.id || state as u32 == FREE {
-            return Err(Error::Evicted { region: self.space.label().clone(), participant: self.id });
+            let region = self.space.label().clone();
+            return Err(Error::Evicted { region, participant: self.id }.into());
         }
         Ok(slot)
     }
 
-    pub(crate) fn claim_thread(&self, prober: &Arc<Prober>, is_bell: bool) -> Result<Thread> {
+    pub(crate) fn claim_thread(&self, prober: &Arc<Prober>, is_bell: bool) -> Fallible<Thread> {
         let patience = if is_bell { PATIENCE } else { self.settings.patience };
         let marker = if mutant("marks off") { Marker::none() } else { Marker::for_this_thread() };
         let tid = process::thread_id();
@@ -277,7 +278,7 @@ impl Member {
 }
 
 /// Under the locked head: passes on what the entry holds, and takes it off.
-fn leave(thread: &Thread, index: u32) -> Result<()> {
+fn leave(thread: &Thread, index: u32) -> Fallible<()> {
     let queue = thread.space().entries()[index as usize].queue.load(Acquire);
     if thread.space().head(queue).is_some() {
         let mut head = head::lock(thread, queue)?;

@@ -39,7 +39,7 @@ use crate::sys::futex;
 use crate::sys::lease::Prober;
 use crate::sys::mark::Marker;
 use crate::thread::{Myself, Thread};
-use crate::wait::{self, Ended};
+use crate::wait::{self, Conditions, Ended, Sources};
 
 /// Explores a model; the scheduler may take a thread's turn away so many times.
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
@@ -143,17 +143,44 @@ fn interruptible(handle: &InterruptWord) -> Manner<'_> {
     Manner { handle: Some(handle), ..PLAIN }
 }
 
-/// As `Queue::wait_event_with`: the condition first.
+/// Spots, and all of their conditions in one.
+struct Asked<'a>(&'a [Spot], &'a mut dyn FnMut() -> Option<usize>);
+
+impl Conditions for Asked<'_> {
+    fn evaluate(&mut self) -> Option<usize> {
+        (self.1)()
+    }
+}
+
+impl Sources for Asked<'_> {
+    fn spots(&self) -> impl Iterator<Item = Spot> {
+        self.0.iter().copied()
+    }
+}
+
+/// As `Queue::wait_event_with` and `wait_many`: the condition first.
 fn wait_until(
     thread: Thread,
     spots: &[Spot],
     manner: &Manner,
     condition: &mut dyn FnMut() -> Option<usize>,
 ) -> Ended {
-    if let Some(at) = condition() {
+    struct Asked<'a>(&'a [Spot], &'a mut dyn FnMut() -> Option<usize>);
+    impl Conditions for Asked<'_> {
+        fn evaluate(&mut self) -> Option<usize> {
+            (self.1)()
+        }
+    }
+    impl Sources for Asked<'_> {
+        fn spots(&self) -> impl Iterator<Item = Spot> {
+            self.0.iter().copied()
+        }
+    }
+    let mut sources = Asked(spots, condition);
+    if let Some(at) = sources.evaluate() {
         return Ended::Fired(at);
     }
-    wait::wait(&Rc::new(thread), spots, manner, &mut JustSleep, condition).unwrap()
+    wait::wait(&Rc::new(thread), &mut sources, manner, &mut JustSleep).unwrap()
 }
 
 /// As `Queue::wait_woken`.

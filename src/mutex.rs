@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::atomic::Ordering::*;
 use crate::crash::crash_point;
-use crate::error::Result;
+use crate::error::{Fallible, Result};
 use crate::layout::RobustLock;
 use crate::lock::Grip;
 use crate::offset::Ref;
@@ -83,8 +83,8 @@ impl<G: Relock> AroundSleep for Unlocked<'_, '_, G> {
         self.0.borrow_mut().release();
     }
 
-    fn after(&mut self) -> Result<()> {
-        self.0.borrow_mut().retake()
+    fn after(&mut self) -> Fallible<()> {
+        Ok(self.0.borrow_mut().retake()?)
     }
 }
 

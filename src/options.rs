@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::head::{ALL, Enrolment, Wake};
 use crate::layout::{EXCLUSIVE, PRIORITY};
 use crate::offset::Space;
@@ -191,7 +191,7 @@ impl<'a> WaitOptions<'a> {
         self.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
-    pub(crate) fn manner<'m>(&self, region: &'m Region) -> Result<Manner<'m>>
+    pub(crate) fn manner<'m>(&self, region: &'m Region) -> Fallible<Manner<'m>>
     where
         'a: 'm,
     {
@@ -200,9 +200,10 @@ impl<'a> WaitOptions<'a> {
 
     /// Whether they are for this region.
     #[inline]
-    pub(crate) fn check(&self, region: &Region) -> Result<()> {
+    pub(crate) fn check(&self, region: &Region) -> Fallible<()> {
         if self.interrupter.is_some_and(|handle| !Arc::ptr_eq(&handle.space, region.space())) {
-            return Err(Error::ForeignObject { region: region.label().clone(), what: "interrupter" });
+            let region = region.label().clone();
+            return Err(Error::ForeignObject { region, what: "interrupter" }.into());
         }
         Ok(())
     }

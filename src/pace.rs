@@ -84,21 +84,17 @@ pub(crate) fn budget(pace: Option<&Pace>, told: Duration) -> Duration {
 /// than a quick reply. Few, since wakes that were put off are still to be made, and a condition may be slow.
 pub(crate) fn glance(
     space: &Space,
-    spots: &[Spot],
-    budget: Duration,
     pace: Option<&Pace>,
-    evaluate: &mut dyn FnMut() -> Option<usize>,
-) -> Option<usize> {
-    if budget.is_zero() || !spots.iter().all(|spot| is_first(space, *spot)) {
-        return None;
-    }
-    let look = |_| {
+    spot: Spot,
+    condition: &mut dyn FnMut() -> bool,
+) -> bool {
+    let mut look = |_| {
         spin_loop();
-        evaluate()
+        condition()
     };
-    (0..GLANCE).find_map(look).inspect(|_| {
-        pace.inspect(|pace| pace.spun(true));
-    })
+    let succeeds = is_first(space, spot) && (0..GLANCE).any(&mut look);
+    pace.filter(|_| succeeds).inspect(|pace| pace.spun(true));
+    succeeds
 }
 
 /// Whether nobody who came first is overtaken by a spin.

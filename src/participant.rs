@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::atomic::Ordering::*;
 use crate::crash::crash_point;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible, Result};
 use crate::layout::{ATTACHING, DETACHING, FREE, LIVE};
 use crate::member::{GENERATION, LAST_PAUSE, Member, Settings};
 use crate::offset::Space;
@@ -114,7 +114,7 @@ impl Participant {
     }
 
     /// The calling thread's means to act, after checking that this membership still stands.
-    pub(crate) fn enter(&self) -> Result<Rc<Thread>> {
+    pub(crate) fn enter(&self) -> Fallible<Rc<Thread>> {
         let slot = self.member.check()?;
         if bell_rang(slot) {
             self.revive();
@@ -205,8 +205,8 @@ impl Drop for Participant {
 }
 
 /// What the calling thread keeps for a membership; made at its first use.
-fn this_thread(member: &Arc<Member>) -> Result<Rc<Thread>> {
-    let reentered = || Error::Reentered { region: member.space.label().clone() };
+fn this_thread(member: &Arc<Member>) -> Fallible<Rc<Thread>> {
+    let reentered = || Box::new(Error::Reentered { region: member.space.label().clone() });
     THREADS
         .try_with(|threads| {
             let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
@@ -292,7 +292,7 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Ok(Err(error)) => {
                 bell.join(|| ());
-                return Err(error);
+                return Err(*error);
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 bell.join(|| ());

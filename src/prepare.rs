@@ -3,9 +3,11 @@
 use std::fmt;
 
 use crate::atomic::{Ordering::SeqCst, fence};
-use crate::enrolled::Enrolled;
+use crate::enrolled::{Enrolled, Start};
 use crate::entry::claim_of;
-use crate::error::{Error, Result};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::options::WaitOptions;
 use crate::queue::Queue;
 use crate::sleep::Manner;
@@ -49,13 +51,11 @@ impl<'a> PrepareToWait<'a> {
         let thread = queue.region().enter()?;
         let was_empty = !queue.has_sleepers();
         let spot = queue.spot(options, 0);
-        match Enrolled::on_one(&thread, spot, manner.label, false)? {
-            Ok(enrolled) => Ok(PrepareToWait { queue, manner, enrolled: Some(enrolled), was_empty }),
-            Err(refusal) => {
-                let refused = queue.outcome(Ended::refused(refusal, 0)).err();
-                Err(refused.unwrap_or(Error::Closed { queue: queue.label().clone() }))
-            }
+        let mut enrolled = Enrolled::new(&thread, manner.label, Start::Awake)?;
+        if let Some(refused) = wait::enrol(&mut enrolled, std::iter::once(spot))? {
+            queue.outcome(refused)?;
         }
+        Ok(PrepareToWait { queue, manner, enrolled: Some(enrolled), was_empty })
     }
 
     /// Whether nobody was waiting when this was enrolled.
@@ -84,7 +84,7 @@ impl<'a> PrepareToWait<'a> {
             return Ok(());
         };
         let ended = wait::sleep_once(enrolled, &self.manner)?;
-        self.queue.outcome(ended.unwrap_or(Ended::Fired(0)))
+        Ok(self.queue.outcome(ended.unwrap_or(Ended::Fired(0)))?)
     }
 
     /// Whether a wake has chosen this waiter.
@@ -96,8 +96,8 @@ impl<'a> PrepareToWait<'a> {
     /// Leaves the queue; the condition was met, so a wake that chose this waiter is used up. Corresponds to
     /// `finish_wait`.
     pub fn finish(mut self) {
-        if let Some(enrolled) = self.enrolled.take() {
-            enrolled.finish(Some(0));
+        if let Some(mut enrolled) = self.enrolled.take() {
+            enrolled.leave_all(Some(0));
         }
     }
 }

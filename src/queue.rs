@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::enrolled::Spot;
-use crate::error::{Error, Label, Result};
+use crate::error::{Error, Fallible, Label, Result};
 use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
@@ -15,7 +15,7 @@ use crate::prepare::PrepareToWait;
 use crate::region::Region;
 use crate::sleep::{AroundSleep, Commands, JustSleep};
 use crate::sys::clock::Deadline;
-use crate::wait::{self, Ended};
+use crate::wait::{self, Ended, One};
 use crate::waiting::Waiting;
 
 /// A wait queue in a region: where processes sleep until others have changed something.
@@ -214,7 +214,7 @@ impl Queue {
         if condition() {
             return Ok(options.whole_timeout());
         }
-        self.wait_slow(options, self.pace(options), &mut JustSleep, &mut || condition().then_some(0))
+        self.wait_slow(options, self.pace(options), &mut JustSleep, &mut condition)
     }
 
     /// Sleeps until a wake reaches this waiter; there is no condition. For events that leave no trace elsewhere.
@@ -229,7 +229,7 @@ impl Queue {
         let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
         let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
-        self.outcome(ended).map(|()| left_until(manner.deadline))
+        Ok(self.outcome(ended).map(|()| left_until(manner.deadline))?)
     }
 
     /// Enrols now, for a loop written by hand. Corresponds to `prepare_to_wait` and `prepare_to_wait_exclusive`; see
@@ -270,30 +270,30 @@ impl Queue {
             return Ok(());
         }
         // (Does not spin unasked: what runs around the sleep, such as the release of a lock, may be what others wait for.)
-        self.wait_slow(options, None, around, &mut || condition().then_some(0)).map(drop)
+        self.wait_slow(options, None, around, &mut condition).map(drop)
     }
 
-    #[cold]
+    #[inline(never)]
     fn wait_slow(
         &self,
         options: &WaitOptions,
         pace: Option<&Pace>,
         around: &mut dyn AroundSleep,
-        evaluate: &mut dyn FnMut() -> Option<usize>,
+        condition: &mut dyn FnMut() -> bool,
     ) -> Result<Duration> {
+        let mut source = One { spot: self.spot(options, 0), condition };
         if options.is_poll() {
             let closed = self.is_closed().then_some(0);
-            return self.outcome(wait::poll(closed, evaluate)).map(|()| LEAST_LEFT);
+            return Ok(self.outcome(wait::poll(closed, &mut source)).map(|()| LEAST_LEFT)?);
         }
         options.check(&self.region)?;
         let mut manner = options.manner_with(&self.region, pace);
         manner.spin = pace::budget(pace, manner.spin);
-        let spots = [self.spot(options, 0)];
-        let ended = match pace::glance(self.region.space(), &spots, manner.spin, pace, evaluate) {
-            Some(at) => Ended::Fired(at),
-            None => wait::wait(&self.region.enter()?, &spots, &manner, around, evaluate)?,
-        };
-        self.outcome(ended).map(|()| left_until(manner.deadline))
+        if !manner.spin.is_zero() && pace::glance(self.region.space(), pace, source.spot, source.condition) {
+            return Ok(left_until(manner.deadline));
+        }
+        let ended = wait::wait(&self.region.enter()?, &mut source, &manner, around)?;
+        Ok(self.outcome(ended).map(|()| left_until(manner.deadline))?)
     }
 
     /// What is to say whether a wait spins, if nobody has said so.
@@ -306,20 +306,21 @@ impl Queue {
         Spot { queue: self.head.offset(), enrolment: options.enrolment(flags) }
     }
 
-    pub(crate) fn label(&self) -> &Label {
-        &self.label
+    /// The public result of a wait on this queue.
+    #[inline]
+    pub(crate) fn outcome(&self, ended: Ended) -> Fallible<()> {
+        if let Ended::Fired(_) = ended { Ok(()) } else { Err(self.failure(ended)) }
     }
 
-    /// The public result of a wait on this queue.
-    pub(crate) fn outcome(&self, ended: Ended) -> Result<()> {
+    #[cold]
+    fn failure(&self, ended: Ended) -> Box<Error> {
         let queue = self.label.clone();
-        match ended {
-            Ended::Fired(_) => Ok(()),
-            Ended::TimedOut => Err(Error::TimedOut { queue }),
-            Ended::Interrupted => Err(Error::Interrupted { queue }),
-            Ended::Closed(_) => Err(Error::Closed { queue }),
-            Ended::PriorityTaken(_) => Err(Error::PriorityTaken { queue }),
-        }
+        Box::new(match ended {
+            Ended::Fired(_) | Ended::TimedOut => Error::TimedOut { queue },
+            Ended::Interrupted => Error::Interrupted { queue },
+            Ended::Closed(_) => Error::Closed { queue },
+            Ended::PriorityTaken(_) => Error::PriorityTaken { queue },
+        })
     }
 }
 

@@ -35,7 +35,7 @@ use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::directory;
 use crate::entry::{WaiterWord, may_sleep};
-use crate::error::Result;
+use crate::error::Fallible;
 use crate::head::{self, REGION_LOCK};
 use crate::layout::{ATTACHING, DETACHING, FREE, HOLDING, LIVE, RobustLock, Slot};
 use crate::lock::{Grip, has_certificate, names};
@@ -189,7 +189,7 @@ impl Recovery {
     }
 
     /// Frees what a dead thread held, so that nobody has to find out by waiting for it.
-    fn release_locks(&self, thread: &Thread, index: u32) -> Result<()> {
+    fn release_locks(&self, thread: &Thread, index: u32) -> Fallible<()> {
         let record = &thread.space().records()[index as usize];
         let owner = record.owner.load(Acquire);
         let verdict = if owner == 0 { Verdict::Alive } else { self.verdict(thread, owner) };
@@ -261,7 +261,7 @@ impl Recovery {
 }
 
 /// Releases every lock that a record says it holds and whose word still names it, in a generation that is gone.
-pub(crate) fn release_noted(thread: &Thread, index: u32) -> Result<()> {
+pub(crate) fn release_noted(thread: &Thread, index: u32) -> Fallible<()> {
     let record = &thread.space().records()[index as usize];
     for place in 0..HOLDING {
         let offset = record.holding[place].load(Acquire);
@@ -273,7 +273,7 @@ pub(crate) fn release_noted(thread: &Thread, index: u32) -> Result<()> {
 }
 
 /// Takes one lock over from a record that is gone, and releases it.
-fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result<()> {
+fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Fallible<()> {
     let (space, locker) = (thread.space(), thread.locker());
     let is_abandoned = |word: &AtomicU32| {
         let word = word.load(Acquire);
@@ -297,7 +297,7 @@ fn release_lock(thread: &Thread, dead: u32, offset: u64, place: usize) -> Result
 }
 
 /// A user's lock: the next owner is to learn of the death.
-fn release_users(thread: &Thread, lock: &RobustLock, offset: u64) -> Result<()> {
+fn release_users(thread: &Thread, lock: &RobustLock, offset: u64) -> Fallible<()> {
     let locker = thread.locker();
     let _inside = thread.begin()?;
     let place = locker.free_place()?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::atomic::Ordering::*;
 use crate::builder::RegionBuilder;
 use crate::directory::{self, Shape};
-use crate::error::{Error, Label, Result};
+use crate::error::{Error, Fallible, Label, Result};
 use crate::head;
 use crate::layout::{ALIGN, QueueHead, RobustLock};
 use crate::member::{Member, Settings};
@@ -318,7 +318,7 @@ impl Region {
     }
 
     /// The calling thread's means to act.
-    pub(crate) fn enter(&self) -> Result<Rc<Thread>> {
+    pub(crate) fn enter(&self) -> Fallible<Rc<Thread>> {
         self.inner.participant.enter()
     }
 

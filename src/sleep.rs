@@ -10,12 +10,13 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::crash::mutant;
 use crate::enrolled::{Crowd, Enrolled};
 use crate::entry::{WaiterWord, asleep, claim_of, may_sleep};
-use crate::error::Result;
+use crate::error::Fallible;
 use crate::layout::{ASLEEP, GONE, LOOK, OPEN, TICK};
 use crate::offset::Space;
 use crate::pace::Pace;
 use crate::sys::clock::{Deadline, earlier};
 use crate::sys::futex::{self, Sleep};
+use crate::thread::Thread;
 
 /// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
 const GRACE: Duration = Duration::from_millis(5);
@@ -53,7 +54,7 @@ pub(crate) trait LookAfterBell {
 /// What runs around each sleep: dropping and retaking a lock, or the commands of `wait_event_cmd`.
 pub(crate) trait AroundSleep {
     fn before(&mut self) {}
-    fn after(&mut self) -> Result<()> {
+    fn after(&mut self) -> Fallible<()> {
         Ok(())
     }
 }
@@ -73,7 +74,7 @@ impl<B: FnMut(), A: FnMut()> AroundSleep for Commands<B, A> {
         (self.before)();
     }
 
-    fn after(&mut self) -> Result<()> {
+    fn after(&mut self) -> Fallible<()> {
         (self.after)();
         Ok(())
     }
@@ -160,6 +161,10 @@ fn rescued(enrolled: &Enrolled, at: usize) {
 }
 
 /// Sleeps while the word is ASLEEP, at most until the tick; with the crowd of a head, if that is said.
+///
+/// Inlined, as all is that leads to a system call often made: behind one the processor has forgotten where the callers are to
+/// return to, and each of them waits for that.
+#[inline]
 pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) -> Slept {
     let thread = enrolled.thread();
     thread.flush();
@@ -168,26 +173,29 @@ pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) 
     let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
     let until = earlier(manner.deadline, tick.and_then(Deadline::after));
     let outcome = match (crowd, manner.signals) {
-        (Some(crowd), _) => {
-            let words = [(word.0, asleep(true)), (crowd.word, crowd.seen)];
-            match futex::wait_any(&words, until) {
-                // Not to be tried again: this turn of the loop has not slept, the next one does without.
-                None | Some(Sleep::Failed(_)) => {
-                    thread.joins_crowds.set(false);
-                    Sleep::Woken
-                }
-                Some(outcome) => outcome,
-            }
-        }
         (None, Signals::None) => futex::wait(word.0, ASLEEP, until),
-        (None, signals) => {
-            let _blocked = block(signals);
-            futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
-        }
+        (Some(crowd), _) => sleep_in_crowd(thread, word, crowd, until),
+        (None, signals) => sleep_for_signals(word, signals, until),
     };
     let interrupted = outcome == Sleep::Interrupted && !matches!(manner.signals, Signals::None);
     let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
     Slept { interrupted, ticked }
+}
+
+fn sleep_in_crowd(thread: &Thread, word: WaiterWord, crowd: Crowd, until: Option<Deadline>) -> Sleep {
+    match futex::wait_any(&[(word.0, asleep(true)), (crowd.word, crowd.seen)], until) {
+        // Not to be tried again: this turn of the loop has not slept, the next one does without.
+        None | Some(Sleep::Failed(_)) => {
+            thread.joins_crowds.set(false);
+            Sleep::Woken
+        }
+        Some(outcome) => outcome,
+    }
+}
+
+fn sleep_for_signals(word: WaiterWord, signals: Signals, until: Option<Deadline>) -> Sleep {
+    let _blocked = block(signals);
+    futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
 }
 
 #[cfg(not(loom))]

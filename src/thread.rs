@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::WaiterWord;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::layout::{Entry, QueueHead, Record};
 use crate::lock::Locker;
 use crate::offset::Space;
@@ -44,6 +44,15 @@ struct Kept {
     search: usize,
 }
 
+impl Kept {
+    #[inline]
+    fn drop_lead(&mut self, lead: u32) {
+        if let Some(at) = self.leads.iter().rposition(|other| *other == lead) {
+            self.leads.swap_remove(at);
+        }
+    }
+}
+
 /// Held by a thread while it works on what it keeps, or holds a region lock: a second taker is a signal handler that
 /// interrupted the first, and is refused.
 pub(crate) struct Inside<'t>(RefMut<'t, Kept>);
@@ -64,12 +73,20 @@ impl Inside<'_> {
     /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
     #[inline]
     pub(crate) fn wake(&mut self, entries: &[Entry], head: &QueueHead) {
-        if !self.0.wakes.is_empty() || !self.0.crowd.is_empty() {
-            self.wake_noted(entries, head);
+        let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
+        match wakes[..] {
+            [] if crowd.is_empty() => {}
+            [lead] if crowd.is_empty() && deferred.is_none() => {
+                wakes.clear();
+                crash_point!("wake: some woken");
+                futex::wake(&entries[lead as usize].word);
+            }
+            _ => self.wake_many(entries, head),
         }
     }
 
-    fn wake_noted(&mut self, entries: &[Entry], head: &QueueHead) {
+    #[inline(never)]
+    fn wake_many(&mut self, entries: &[Entry], head: &QueueHead) {
         let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
         // One call wakes the whole crowd, also those who were not meant: so only if these cannot be the most.
         let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
@@ -148,7 +165,7 @@ impl Thread {
         participant: u64,
         patience: Duration,
         lingering: Arc<Lingering>,
-    ) -> Result<Thread> {
+    ) -> Fallible<Thread> {
         let (wakes, crowd, order) = (room(space)?, room(space)?, room(space)?);
         let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
@@ -174,7 +191,7 @@ impl Thread {
 
     /// Begins what no signal handler may interrupt with another call of ours.
     #[inline]
-    pub(crate) fn begin(&self) -> Result<Inside<'_>> {
+    pub(crate) fn begin(&self) -> Fallible<Inside<'_>> {
         let Ok(kept) = self.kept.try_borrow_mut() else {
             return Err(self.reentered());
         };
@@ -184,8 +201,8 @@ impl Thread {
     }
 
     #[cold]
-    fn reentered(&self) -> Error {
-        Error::Reentered { region: self.space().label().clone() }
+    fn reentered(&self) -> Box<Error> {
+        Error::Reentered { region: self.space().label().clone() }.into()
     }
 
     pub(crate) fn locker(&self) -> &Locker {
@@ -248,24 +265,20 @@ impl Thread {
     }
 
     /// An entry to lead a wait.
-    pub(crate) fn take_lead(&self) -> Result<u32> {
-        let lead = self.take_entry()?;
-        self.begin()?.0.leads.push(lead);
+    pub(crate) fn take_lead(&self) -> Fallible<u32> {
+        let mut inside = self.begin_to_take()?;
+        let lead = self.take(&mut inside.0)?;
+        inside.0.leads.push(lead);
         Ok(lead)
     }
 
-    /// The wait has ended that it led; the entry is to be given back, or lingers.
-    pub(crate) fn drop_lead(&self, lead: u32) {
-        if let Ok(mut inside) = self.begin() {
-            let leads = &mut inside.0.leads;
-            if let Some(at) = leads.iter().rposition(|other| *other == lead) {
-                leads.swap_remove(at);
-            }
-        }
+    /// An entry of this participant that is on no queue: one kept, or a free one of the table.
+    pub(crate) fn take_entry(&self) -> Fallible<u32> {
+        self.take(&mut self.begin_to_take()?.0)
     }
 
-    /// An entry of this participant that is on no queue: one kept, or a free one of the table.
-    pub(crate) fn take_entry(&self) -> Result<u32> {
+    #[inline]
+    fn begin_to_take(&self) -> Fallible<Inside<'_>> {
         // A child that a condition forked has copies of what its parent keeps.
         if self.locker.is_forked() {
             return Err(Error::forked(self.space().label()));
@@ -274,38 +287,71 @@ impl Thread {
         if self.has_ended() {
             return Err(self.reentered());
         }
-        let entries = self.space().entries();
-        let mut inside = self.begin()?;
-        if let Some(index) = inside.0.spare.pop()
-            && entries[index as usize].owner.load(Relaxed) == self.participant
+        self.begin()
+    }
+
+    #[inline]
+    fn take(&self, kept: &mut Kept) -> Fallible<u32> {
+        if let Some(index) = kept.spare.pop()
+            && self.space().entries()[index as usize].owner.load(Relaxed) == self.participant
         {
             return Ok(index);
         }
+        self.find(kept)
+    }
+
+    #[cold]
+    fn find(&self, kept: &mut Kept) -> Fallible<u32> {
+        let entries = self.space().entries();
         let used = &self.space().header().entries_used;
         let owner = |index: usize| &entries[index].owner;
         let search = |places| claim_free(used, places, owner, self.participant);
-        let from = inside.0.search;
+        let from = kept.search;
         let found = search(from..entries.len()).or_else(|| search(0..from));
         let index = found.ok_or_else(|| full(self.space(), "entries", entries.len()))?;
-        inside.0.search = index as usize + 1;
+        kept.search = index as usize + 1;
         crash_point!("thread: entry claimed");
         Ok(index)
+    }
+
+    /// The wait has ended that the entry led, which is on no queue: keeps it for the next, or gives it back to the table.
+    pub(crate) fn give_lead(&self, lead: u32) {
+        match self.begin() {
+            Ok(mut inside) => {
+                inside.0.drop_lead(lead);
+                self.give(&mut inside.0, lead);
+            }
+            Err(_) => self.free_entry(lead),
+        }
+    }
+
+    /// The wait has ended that it led; the entry lingers, or is not ours any more.
+    pub(crate) fn drop_lead(&self, lead: u32) {
+        if let Ok(mut inside) = self.begin() {
+            inside.0.drop_lead(lead);
+        }
     }
 
     /// Keeps an entry that is on no queue for the next wait, or gives it back to the table.
     pub(crate) fn give_entry(&self, index: u32) {
         match self.begin() {
-            Ok(mut inside) if inside.0.spare.len() < SPARE => inside.0.spare.push(index),
-            Ok(mut inside) => {
-                inside.0.search = inside.0.search.min(index as usize);
-                self.free_entry(index);
-            }
+            Ok(mut inside) => self.give(&mut inside.0, index),
             Err(_) => self.free_entry(index),
         }
     }
 
+    #[inline]
+    fn give(&self, kept: &mut Kept, index: u32) {
+        if kept.spare.len() < SPARE {
+            kept.spare.push(index);
+        } else {
+            kept.search = kept.search.min(index as usize);
+            self.free_entry(index);
+        }
+    }
+
     /// From here on system calls of wakes are put off; true if they were not before.
-    pub(crate) fn defer(&self) -> Result<bool> {
+    pub(crate) fn defer(&self) -> Fallible<bool> {
         let mut inside = self.begin()?;
         let begins = inside.0.deferred.is_none();
         if begins {
@@ -386,7 +432,7 @@ fn prepare(record: &Record, myself: &Myself) {
 }
 
 /// Scratch memory for the longest list there can be: much, in a large region, and none is no reason to abort.
-fn room<T>(space: &Space) -> Result<Vec<T>> {
+fn room<T>(space: &Space) -> Fallible<Vec<T>> {
     let mut room = Vec::new();
     room.try_reserve_exact(space.entries().len()).map_err(|_| Error::no_memory(space.label()))?;
     Ok(room)
@@ -414,6 +460,6 @@ fn claim_free<'a>(
     None
 }
 
-fn full(space: &Space, what: &'static str, capacity: usize) -> Error {
-    Error::Full { region: space.label().clone(), what, capacity: capacity as u64 }
+fn full(space: &Space, what: &'static str, capacity: usize) -> Box<Error> {
+    Error::Full { region: space.label().clone(), what, capacity: capacity as u64 }.into()
 }

@@ -23,11 +23,12 @@ use std::time::Duration;
 
 use crate::atomic::{Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
-use crate::enrolled::{Enrolled, Spot};
+use crate::enrolled::{Enrolled, Spot, Start};
 use crate::entry::{claim_of, state_of};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible};
 use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, WIDE};
+use crate::offset::Space;
 use crate::pace::{Pace, Spin};
 use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
 use crate::sys::clock::Deadline;
@@ -64,63 +65,83 @@ pub(crate) trait Conditions {
     fn evaluate(&mut self) -> Option<usize>;
 }
 
-impl<F: FnMut() -> Option<usize>> Conditions for F {
+/// What a wait evaluates, and where it enrols for it.
+pub(crate) trait Sources: Conditions {
+    fn spots(&self) -> impl Iterator<Item = Spot>;
+}
+
+/// One queue and its condition.
+pub(crate) struct One<'a> {
+    pub(crate) spot: Spot,
+    pub(crate) condition: &'a mut dyn FnMut() -> bool,
+}
+
+impl Conditions for One<'_> {
+    #[inline]
     fn evaluate(&mut self) -> Option<usize> {
-        self()
+        (self.condition)().then_some(0)
     }
 }
 
-/// Enrols one entry for each spot.
-pub(crate) fn enrol(
-    thread: &Rc<Thread>,
-    mut spots: impl ExactSizeIterator<Item = Spot>,
-    label: &str,
-) -> Result<std::result::Result<Enrolled, Ended>> {
-    let refused = |refusal, at| Ok(Err(Ended::refused(refusal, at)));
-    if spots.len() == 1
-        && let Some(spot) = spots.next()
-    {
-        return Enrolled::on_one(thread, spot, label, false)?
-            .map_or_else(|refusal| refused(refusal, 0), |enrolled| Ok(Ok(enrolled)));
+impl Sources for One<'_> {
+    #[inline]
+    fn spots(&self) -> impl Iterator<Item = Spot> {
+        std::iter::once(self.spot)
     }
-    let mut enrolled = Enrolled::on_many(thread, spots.len(), label, false)?;
+}
+
+/// Enrols one entry for each spot; or else why a queue refused it.
+#[inline]
+pub(crate) fn enrol(enrolled: &mut Enrolled, spots: impl Iterator<Item = Spot>) -> Fallible<Option<Ended>> {
+    enrolled.reserve(spots.size_hint().0);
     for (at, spot) in spots.enumerate() {
         if let Err(refusal) = enrolled.add(spot, "")? {
-            return refused(refusal, at);
+            return Ok(Some(Ended::refused(refusal, at)));
         }
     }
-    Ok(Ok(enrolled))
+    Ok(None)
 }
 
-/// Waits until `evaluate` names a spot; it was false once already, before anything was touched.
+/// Waits until a condition is true; all were false once already, before anything was touched.
+#[inline]
 pub(crate) fn wait(
     thread: &Rc<Thread>,
-    spots: &[Spot],
+    sources: &mut impl Sources,
     manner: &Manner,
     around: &mut dyn AroundSleep,
-    mut evaluate: &mut dyn FnMut() -> Option<usize>,
-) -> Result<Ended> {
+) -> Fallible<Ended> {
     thread.flush();
-    let mut spin = Spin::new(manner.spin, manner.deadline, manner.pace);
-    while spin.again(thread.space(), spots.iter().copied()) {
-        if let Some(at) = evaluate() {
-            spin.succeeded();
-            return Ok(Ended::Fired(at));
-        }
+    if !manner.spin.is_zero()
+        && let Some(at) = spin(thread.space(), sources, manner)
+    {
+        return Ok(Ended::Fired(at));
     }
     let learner = Learner::new(manner.pace, manner.spin);
-    let enrolled = match enrol(thread, spots.iter().copied(), manner.label)? {
-        Ok(enrolled) => enrolled,
+    let mut enrolled = Enrolled::new(thread, manner.label, Start::Awake)?;
+    if let Some(refused) = enrol(&mut enrolled, sources.spots())? {
+        drop(enrolled);
         // It may have been closed after the condition became true, which beats it.
-        Err(refused) => return Ok(evaluate().map_or(refused, Ended::Fired)),
-    };
+        return Ok(sources.evaluate().map_or(refused, Ended::Fired));
+    }
     crash_point!("wait: enrolled");
-    let ended = wait_enrolled(&enrolled, manner, around, &mut evaluate);
+    let ended = wait_enrolled(&enrolled, manner, around, sources);
     if let Ok(Ended::Fired(at)) = ended {
         learner.inspect(|learner| learner.slept(&enrolled, at));
-        enrolled.finish(Some(at));
+        enrolled.leave_all(Some(at));
     }
     ended
+}
+
+#[inline(never)]
+fn spin(space: &Space, sources: &mut impl Sources, manner: &Manner) -> Option<usize> {
+    let mut spin = Spin::new(manner.spin, manner.deadline, manner.pace);
+    while spin.again(space, sources.spots()) {
+        if let Some(at) = sources.evaluate() {
+            spin.succeeded();
+            return Some(at);
+        }
+    }
+    None
 }
 
 /// Learns from a sleep whether it should have been a spin.
@@ -145,20 +166,21 @@ impl<'a> Learner<'a> {
 
 /// The end of a wait with no time to sleep, whose condition was false. A queue may have been closed after the condition
 /// became true, which beats it.
-pub(crate) fn poll(closed: Option<usize>, evaluate: &mut dyn FnMut() -> Option<usize>) -> Ended {
+pub(crate) fn poll(closed: Option<usize>, conditions: &mut impl Conditions) -> Ended {
     match closed {
-        Some(at) => evaluate().map_or(Ended::Closed(at), Ended::Fired),
+        Some(at) => conditions.evaluate().map_or(Ended::Closed(at), Ended::Fired),
         None => Ended::TimedOut,
     }
 }
 
 /// The loop of one wait by entries that are enrolled. What to do with their claim is the caller's affair.
+#[inline(always)]
 pub(crate) fn wait_enrolled(
     enrolled: &Enrolled,
     manner: &Manner,
     around: &mut dyn AroundSleep,
-    conditions: &mut dyn Conditions,
-) -> Result<Ended> {
+    conditions: &mut impl Conditions,
+) -> Fallible<Ended> {
     let _listening = Listening::new(manner.handle, enrolled);
     let mut turn = Turn::default();
     loop {
@@ -186,12 +208,13 @@ pub(crate) struct Turn {
 impl Turn {
     /// What has happened until now, or happens while the conditions are evaluated, is not slept over. `choose` is told
     /// whether to evaluate everywhere.
+    #[inline]
     pub(crate) fn begin(
         &mut self,
         enrolled: &Enrolled,
         manner: &Manner,
         mut choose: impl FnMut(bool),
-    ) -> Result<()> {
+    ) -> Fallible<()> {
         if !enrolled.is_ours() {
             return Err(evicted(enrolled.thread()));
         }
@@ -219,18 +242,20 @@ impl Turn {
     }
 
     /// The condition of a spot was true.
+    #[inline]
     pub(crate) fn was_true(&self, enrolled: &Enrolled, at: usize) {
         crash_point!("wait: condition true, not finished");
         self.slept.count_rescue(enrolled, at, self.before);
     }
 
     /// All that was to be evaluated was false: ends the wait, or sleeps if nothing has happened since.
+    #[inline]
     pub(crate) fn was_false(
         &mut self,
         enrolled: &Enrolled,
         manner: &Manner,
         around: &mut dyn AroundSleep,
-    ) -> Result<Option<Ended>> {
+    ) -> Fallible<Option<Ended>> {
         // A child that the condition forked must not commit its parent.
         if enrolled.thread().locker().is_forked() {
             return Err(evicted(enrolled.thread()));
@@ -276,7 +301,7 @@ fn reason_to_stop(enrolled: &Enrolled, manner: &Manner, is_wide: bool, interrupt
 }
 
 /// One sleep of a loop that the caller writes: `None` if it should evaluate.
-pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Result<Option<Ended>> {
+pub(crate) fn sleep_once(enrolled: &Enrolled, manner: &Manner) -> Fallible<Option<Ended>> {
     if !enrolled.is_ours() {
         return Err(evicted(enrolled.thread()));
     }
@@ -296,11 +321,11 @@ pub(crate) fn wait_woken(
     spot: Spot,
     manner: &Manner,
     around: &mut dyn AroundSleep,
-) -> Result<Ended> {
-    let enrolled = match Enrolled::on_one(thread, spot, manner.label, true)? {
-        Ok(enrolled) => enrolled,
-        Err(refusal) => return Ok(Ended::refused(refusal, 0)),
-    };
+) -> Fallible<Ended> {
+    let mut enrolled = Enrolled::new(thread, manner.label, Start::Asleep)?;
+    if let Some(refused) = enrol(&mut enrolled, std::iter::once(spot))? {
+        return Ok(refused);
+    }
     let _listening = Listening::new(manner.handle, &enrolled);
     let word = enrolled.word();
     let was_woken =
@@ -313,7 +338,7 @@ pub(crate) fn wait_woken(
         let now = word.load();
         let reason = reason_to_stop(&enrolled, manner, true, slept.interrupted);
         if was_woken(now) {
-            enrolled.finish(Some(0));
+            enrolled.leave_all(Some(0));
             return Ok(Ended::Fired(0));
         }
         // Believed dead while alive, it may have been passed by, or its claim passed on, which leaves it OPEN: one wake too
@@ -325,7 +350,7 @@ pub(crate) fn wait_woken(
             enrolled.leave_unclaimed();
             manner.look_after_bell(last);
             if was_woken(last) || was_given_up(last) {
-                enrolled.finish(Some(0));
+                enrolled.leave_all(Some(0));
                 return Ok(Ended::Fired(0));
             }
             return Ok(reason.map_or(Ended::Fired(0), |reason| give_up(manner, reason)));
@@ -341,10 +366,10 @@ pub(crate) fn wait_woken(
     }
 }
 
-fn evicted(thread: &Thread) -> Error {
+fn evicted(thread: &Thread) -> Box<Error> {
     let region = thread.space().label();
     match thread.locker().is_forked() {
         true => Error::forked(region),
-        false => Error::Evicted { region: region.clone(), participant: thread.participant() },
+        false => Error::Evicted { region: region.clone(), participant: thread.participant() }.into(),
     }
 }

@@ -7,9 +7,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::enrolled::{Enrolled, Spot};
+use crate::enrolled::{Enrolled, Spot, Start};
 use crate::entry::claim_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fallible, Result};
 use crate::many::{self, Member, WaitSet};
 use crate::options::WaitOptions;
 use crate::pace::{self, Spin};
@@ -64,7 +64,7 @@ enum Stage<'a> {
     Staying,
     /// Over for this reason, unless a condition is true after all.
     Ending(Ended),
-    Failed(Error),
+    Failed(Box<Error>),
     Over,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Waiting<'a> {
     /// [`Error::Forked`]; [`Error::Evicted`]; [`Error::Reentered`].
     pub fn check(&self) -> Result<()> {
         match &self.stage {
-            Stage::Failed(error) => Err(error.clone()),
+            Stage::Failed(error) => Err((**error).clone()),
             _ => Ok(()),
         }
     }
@@ -209,13 +209,13 @@ impl<'a> Waiting<'a> {
             if let Err(error) = self.next_turn() {
                 self.give_up();
                 self.stage = Stage::Failed(error.clone());
-                return Err(error);
+                return Err(*error);
             }
         }
     }
 
     /// Everything that was asked was false.
-    fn next_turn(&mut self) -> Result<()> {
+    fn next_turn(&mut self) -> Fallible<()> {
         if let Stage::Spinning(spin, thread) = &mut self.stage {
             if spin.again(thread.space(), self.on.spots()) {
                 self.on.ask_all();
@@ -229,13 +229,13 @@ impl<'a> Waiting<'a> {
             None => Some(self.reason()?),
         };
         match ended {
-            Some(ended) => Err(self.on.error(ended)),
+            Some(ended) => Err(self.on.error(ended).into()),
             None => self.begin_turn(),
         }
     }
 
     /// Why a wait is over that is on no queue.
-    fn reason(&self) -> Result<Ended> {
+    fn reason(&self) -> Fallible<Ended> {
         match &self.stage {
             Stage::Ending(ended) => Ok(*ended),
             Stage::Failed(error) => Err(error.clone()),
@@ -243,15 +243,16 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    fn enrol_by(&mut self, thread: &Rc<Thread>, spun: Duration) -> Result<()> {
-        match wait::enrol(thread, self.on.spots(), self.manner.label)? {
-            Ok(enrolled) => {
+    fn enrol_by(&mut self, thread: &Rc<Thread>, spun: Duration) -> Fallible<()> {
+        let mut enrolled = Enrolled::new(thread, self.manner.label, Start::Awake)?;
+        match wait::enrol(&mut enrolled, self.on.spots())? {
+            None => {
                 self.listening = Some(Listening::new(self.manner.handle, &enrolled));
                 self.stage = Stage::Enrolled(enrolled, Learner::new(self.manner.pace, spun));
                 self.begin_turn()
             }
             // A queue may have been closed after its condition became true, which beats it.
-            Err(refused) => {
+            Some(refused) => {
                 self.stage = Stage::Ending(refused);
                 self.on.ask_all();
                 Ok(())
@@ -259,7 +260,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    fn begin_turn(&mut self) -> Result<()> {
+    fn begin_turn(&mut self) -> Fallible<()> {
         self.on.ask_all();
         match (&self.stage, &mut self.on) {
             (Stage::Enrolled(enrolled, _), _) => self.turn.begin(enrolled, &self.manner, |_| ()),

@@ -189,10 +189,13 @@ impl Queue {
         self.head.waiting.load(Relaxed) != 0
     }
 
-    #[cold]
+    #[inline(never)]
     fn wake_slow(&self, options: &WakeOptions) -> Result<Woken> {
         crash_point!("wake: waiters seen, lock not taken");
         let thread = self.region.enter()?;
-        Ok(head::lock(&thread, self.head.offset())?.wake(options.wake()))
+        let mut head = head::lock(&thread, self.head.offset())?;
+        let woken = head.wake(options.wake());
+        head.unlock();
+        Ok(woken)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Items, PLAIN, STUCK, World, interruptible, let_time_pass, models, queue, spot, timed, wait_until,
     wait_woken, wake,
 };
-use crate::enrolled::Enrolled;
+use crate::enrolled::{Enrolled, Start};
 use crate::head;
 use crate::layout::EXCLUSIVE;
 use crate::sleep::InterruptWord;
@@ -59,8 +59,8 @@ fn drop_while_claimed() {
     let items = Items::new();
     let (thread, listening) = (world.thread(1), handle.clone());
     let leaver = spawn(move || {
-        let enrolled =
-            Enrolled::on_one(&Rc::new(thread), spot(0, EXCLUSIVE), "", false).unwrap().ok().unwrap();
+        let mut enrolled = Enrolled::new(&Rc::new(thread), "", Start::Awake).unwrap();
+        enrolled.add(spot(0, EXCLUSIVE), "").unwrap().unwrap();
         let _ = sleep_once(&enrolled, &interruptible(&listening)).unwrap();
     });
     let (thread, shared) = (world.thread(1), items.clone());

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use loom::thread::spawn;
 
-use super::{Items, PLAIN, STUCK, World, models, queue, spot, wait_until, wake};
-use crate::enrolled::Enrolled;
+use super::{Asked, Items, PLAIN, STUCK, World, models, queue, spot, wait_until, wake};
+use crate::enrolled::{Enrolled, Start};
 use crate::entry::claim_of;
 use crate::head;
 use crate::layout::{EXCLUSIVE, PERSISTENT};
@@ -23,11 +23,12 @@ fn take_either(thread: Thread, a: &Items, b: &Items) {
 
 /// The same by a set that stays enrolled: its wait ends, it keeps its places, and then it is dropped.
 fn take_either_by_set(thread: Thread, a: &Items, b: &Items) {
-    let mut set = Enrolled::on_many(&Rc::new(thread), 2, "", true).unwrap();
+    let mut set = Enrolled::new(&Rc::new(thread), "", Start::Set).unwrap();
     for n in 0..2 {
         set.add(spot(n, EXCLUSIVE | PERSISTENT), "").unwrap().unwrap();
     }
     let mut either = || a.take().then_some(0).or_else(|| b.take().then_some(1));
+    let mut either = Asked(&[], &mut either);
     let Ended::Fired(at) = wait_enrolled(&set, &PLAIN, &mut JustSleep, &mut either).unwrap() else {
         panic!("nothing else can end it");
     };
@@ -92,7 +93,7 @@ fn set_of_two(flags: u32) -> impl Fn() + Send + Sync + 'static {
         let items = [Items::new(), Items::new()];
         let (thread, shared) = (world.thread(3), items.clone());
         let waiter = spawn(move || {
-            let mut set = Enrolled::on_many(&Rc::new(thread), 2, "", true).unwrap();
+            let mut set = Enrolled::new(&Rc::new(thread), "", Start::Set).unwrap();
             let mut pending = Pending::default();
             for n in 0..2 {
                 set.add(spot(n, flags | PERSISTENT), "").unwrap().unwrap();
@@ -124,7 +125,7 @@ fn set_met_twice() {
     let items = Items::new();
     let (thread, shared) = (world.thread(2), items.clone());
     let waiter = spawn(move || {
-        let mut set = Enrolled::on_many(&Rc::new(thread), 1, "", true).unwrap();
+        let mut set = Enrolled::new(&Rc::new(thread), "", Start::Set).unwrap();
         let mut pending = Pending::default();
         set.add(spot(0, PERSISTENT), "").unwrap().unwrap();
         pending.add();

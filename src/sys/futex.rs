@@ -31,18 +31,21 @@ mod real {
     use crate::sys::clock::Deadline;
 
     /// Sleeps while `word` is `expected`; `FUTEX_WAIT_BITSET` with an absolute deadline.
+    #[inline]
     pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Sleep {
         let until = deadline.map(timespec);
         outcome(futex::wait_bitset(word, Flags::empty(), expected, until.as_ref(), NonZeroU32::MAX))
     }
 
     /// Wakes every sleeper of `word`: a stranger may sleep there too, and must not absorb the only wake.
+    #[inline]
     pub(crate) fn wake(word: &AtomicU32) {
         // Errors are a hostile peer's doing (a `FUTEX_LOCK_PI` sleeper makes it EINVAL); all sleeps are bounded.
         try_wake(word);
     }
 
     /// The same; false if the kernel has not woken all.
+    #[inline]
     pub(crate) fn try_wake(word: &AtomicU32) -> bool {
         futex::wake(word, Flags::empty(), i32::MAX as u32).is_ok()
     }
@@ -87,6 +90,7 @@ mod real {
         }
     }
 
+    #[inline]
     fn outcome(done: rustix::io::Result<()>) -> Sleep {
         match done {
             Ok(()) | Err(Errno::AGAIN) => Sleep::Woken,
