@@ -7,13 +7,14 @@ use std::sync::Arc;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The result of what every wait and wake does: a pointer at most, so that it is returned in registers.
-pub(crate) type Fallible<T> = Result<T, Box<Error>>;
+/// The result of what every wait and wake does: a pointer at most, so that it is returned in registers. (Of several owners,
+/// so that one can be made beforehand: see [`Space::reentered`](crate::offset::Space::reentered).)
+pub(crate) type Fallible<T> = Result<T, Arc<Error>>;
 
-impl From<Box<Error>> for Error {
+impl From<Arc<Error>> for Error {
     #[cold]
-    fn from(error: Box<Error>) -> Error {
-        *error
+    fn from(error: Arc<Error>) -> Error {
+        Arc::unwrap_or_clone(error)
     }
 }
 
@@ -273,7 +274,7 @@ impl Error {
 
     /// A handle that a fork has copied.
     #[cold]
-    pub(crate) fn forked(region: &Label) -> Box<Error> {
+    pub(crate) fn forked(region: &Label) -> Arc<Error> {
         Error::Forked { region: region.clone() }.into()
     }
 

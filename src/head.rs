@@ -30,6 +30,7 @@
 //! 7. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atomic::{Guarded64, Ordering::*, fence};
@@ -114,7 +115,7 @@ pub(crate) fn lock(thread: &Thread, offset: u64) -> Fallible<LockedHead<'_>> {
 #[inline(always)]
 pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> Fallible<LockedHead<'_>> {
     #[cold]
-    fn misplaced(thread: &Thread, value: u64) -> Box<Error> {
+    fn misplaced(thread: &Thread, value: u64) -> Arc<Error> {
         let region = thread.space().label().clone();
         Error::Damaged { region, what: "offset of a queue", at: 0, value }.into()
     }

@@ -173,7 +173,7 @@ impl Locker {
             // as it was before he claimed it, and take him for gone.
             let seen = word.load(if mutant("owner read without acquire") { Relaxed } else { Acquire });
             if seen & OWNER == self.me {
-                return Err(Error::Reentered { region: self.space.label().clone() }.into());
+                return Err(self.space.reentered());
             }
             let is_free = seen & OWNER == 0;
             let is_abandoned = !is_free && spins == 0 && self.owner_is_gone(seen);
@@ -292,7 +292,7 @@ impl Locker {
         record.mark.load(Acquire) & OWNER_DIED != 0 || is_dead(&self.space, &self.prober, participant)
     }
 
-    fn stuck(&self, word: u32) -> Box<Error> {
+    fn stuck(&self, word: u32) -> Arc<Error> {
         let owner = record_of(&self.space, word).map_or(0, |record| record.owner.load(Relaxed));
         let pid = pid_of(&self.space, owner);
         Error::LockStuck { region: self.space.label().clone(), owner, pid }.into()

@@ -133,7 +133,7 @@ pub(crate) fn outcome<'a>(mut queues: impl Iterator<Item = &'a Queue>, ended: En
         Ended::TimedOut | Ended::Interrupted => 0,
     };
     match queues.nth(at) {
-        Some(queue) => Ok(queue.outcome(ended).map(|()| at)?),
+        Some(queue) => queue.outcome(ended).map(|()| at),
         None => Err(Error::TimedOut { queue: "an empty set".into() }),
     }
 }

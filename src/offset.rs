@@ -139,6 +139,7 @@ mod real {
         base: Base,
         capacity: Capacity,
         places: Places,
+        reentered: Arc<Error>,
     }
 
     #[derive(Clone, Copy)]
@@ -155,7 +156,8 @@ mod real {
             let size = mapping.len() as u64;
             match (Places::of(&capacity), NonNull::new(mapping.base())) {
                 (Some(places), Some(base)) if places.end <= size => {
-                    Ok(Space { mapping, base: Base(base), capacity, places })
+                    let reentered = Error::Reentered { region: mapping.label().clone() }.into();
+                    Ok(Space { mapping, base: Base(base), capacity, places, reentered })
                 }
                 _ => Err(Error::Damaged {
                     region: mapping.label().clone(),
@@ -172,6 +174,12 @@ mod real {
 
         pub(crate) fn label(&self) -> &Label {
             self.mapping.label()
+        }
+
+        /// The answer to a signal handler, made beforehand, since it may have interrupted the allocator.
+        #[cold]
+        pub(crate) fn reentered(&self) -> Arc<Error> {
+            self.reentered.clone()
         }
 
         pub(crate) fn capacity(&self) -> &Capacity {
@@ -345,6 +353,10 @@ mod model {
 
         pub(crate) fn label(&self) -> &Label {
             &self.label
+        }
+
+        pub(crate) fn reentered(&self) -> std::sync::Arc<crate::error::Error> {
+            crate::error::Error::Reentered { region: self.label.clone() }.into()
         }
 
         pub(crate) fn capacity(&self) -> &Capacity {

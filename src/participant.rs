@@ -206,7 +206,7 @@ impl Drop for Participant {
 
 /// What the calling thread keeps for a membership; made at its first use.
 fn this_thread(member: &Arc<Member>) -> Fallible<Rc<Thread>> {
-    let reentered = || Box::new(Error::Reentered { region: member.space.label().clone() });
+    let reentered = || member.space.reentered();
     THREADS
         .try_with(|threads| {
             let mut threads = threads.try_borrow_mut().map_err(|_| reentered())?;
@@ -292,7 +292,7 @@ fn start_bell(member: &Arc<Member>, ring: bool) -> Result<BellThread> {
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Ok(Err(error)) => {
                 bell.join(|| ());
-                return Err(*error);
+                return Err(error.into());
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 bell.join(|| ());

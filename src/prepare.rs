@@ -84,7 +84,7 @@ impl<'a> PrepareToWait<'a> {
             return Ok(());
         };
         let ended = wait::sleep_once(enrolled, &self.manner)?;
-        Ok(self.queue.outcome(ended.unwrap_or(Ended::Fired(0)))?)
+        self.queue.outcome(ended.unwrap_or(Ended::Fired(0)))
     }
 
     /// Whether a wake has chosen this waiter.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::enrolled::Spot;
-use crate::error::{Error, Fallible, Label, Result};
+use crate::error::{Error, Label, Result};
 use crate::layout::QueueHead;
 use crate::mutex::{Relock, Unlocked};
 use crate::offset::Ref;
@@ -229,7 +229,7 @@ impl Queue {
         let manner = options.manner(&self.region)?;
         let thread = self.region.enter()?;
         let ended = wait::wait_woken(&thread, self.spot(options, 0), &manner, &mut JustSleep)?;
-        Ok(self.outcome(ended).map(|()| left_until(manner.deadline))?)
+        self.outcome(ended).map(|()| left_until(manner.deadline))
     }
 
     /// Enrols now, for a loop written by hand. Corresponds to `prepare_to_wait` and `prepare_to_wait_exclusive`; see
@@ -284,7 +284,7 @@ impl Queue {
         let mut source = One { spot: self.spot(options, 0), condition };
         if options.is_poll() {
             let closed = self.is_closed().then_some(0);
-            return Ok(self.outcome(wait::poll(closed, &mut source)).map(|()| LEAST_LEFT)?);
+            return self.outcome(wait::poll(closed, &mut source)).map(|()| LEAST_LEFT);
         }
         options.check(&self.region)?;
         let mut manner = options.manner_with(&self.region, pace);
@@ -293,7 +293,7 @@ impl Queue {
             return Ok(left_until(manner.deadline));
         }
         let ended = wait::wait(&self.region.enter()?, &mut source, &manner, around)?;
-        Ok(self.outcome(ended).map(|()| left_until(manner.deadline))?)
+        self.outcome(ended).map(|()| left_until(manner.deadline))
     }
 
     /// What is to say whether a wait spins, if nobody has said so.
@@ -308,19 +308,19 @@ impl Queue {
 
     /// The public result of a wait on this queue.
     #[inline]
-    pub(crate) fn outcome(&self, ended: Ended) -> Fallible<()> {
+    pub(crate) fn outcome(&self, ended: Ended) -> Result<()> {
         if let Ended::Fired(_) = ended { Ok(()) } else { Err(self.failure(ended)) }
     }
 
     #[cold]
-    fn failure(&self, ended: Ended) -> Box<Error> {
+    fn failure(&self, ended: Ended) -> Error {
         let queue = self.label.clone();
-        Box::new(match ended {
+        match ended {
             Ended::Fired(_) | Ended::TimedOut => Error::TimedOut { queue },
             Ended::Interrupted => Error::Interrupted { queue },
             Ended::Closed(_) => Error::Closed { queue },
             Ended::PriorityTaken(_) => Error::PriorityTaken { queue },
-        })
+        }
     }
 }
 

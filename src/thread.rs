@@ -201,8 +201,8 @@ impl Thread {
     }
 
     #[cold]
-    fn reentered(&self) -> Box<Error> {
-        Error::Reentered { region: self.space().label().clone() }.into()
+    fn reentered(&self) -> Arc<Error> {
+        self.space().reentered()
     }
 
     pub(crate) fn locker(&self) -> &Locker {
@@ -460,6 +460,6 @@ fn claim_free<'a>(
     None
 }
 
-fn full(space: &Space, what: &'static str, capacity: usize) -> Box<Error> {
+fn full(space: &Space, what: &'static str, capacity: usize) -> Arc<Error> {
     Error::Full { region: space.label().clone(), what, capacity: capacity as u64 }.into()
 }

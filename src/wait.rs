@@ -19,6 +19,7 @@
 //!    passes a claim on. (A set stays enrolled: its wait settles the claim, and after a panic its drop or next wait does.)
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atomic::{Ordering::*, fence};
@@ -366,7 +367,7 @@ pub(crate) fn wait_woken(
     }
 }
 
-fn evicted(thread: &Thread) -> Box<Error> {
+fn evicted(thread: &Thread) -> Arc<Error> {
     let region = thread.space().label();
     match thread.locker().is_forked() {
         true => Error::forked(region),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::enrolled::{Enrolled, Spot, Start};
@@ -56,6 +57,10 @@ pub struct Waiting<'a> {
 }
 
 enum Stage<'a> {
+    /// Nothing was done yet: so it is made where it is to be, because it is large.
+    New {
+        is_poll: bool,
+    },
     /// Not enrolled, and evaluating.
     Spinning(Spin<'a>, Rc<Thread>),
     /// Enrolled, and learning whether it should have been a spin.
@@ -64,7 +69,7 @@ enum Stage<'a> {
     Staying,
     /// Over for this reason, unless a condition is true after all.
     Ending(Ended),
-    Failed(Box<Error>),
+    Failed(Arc<Error>),
     Over,
 }
 
@@ -87,17 +92,13 @@ struct Members<'a> {
 
 impl<'a> Waiting<'a> {
     /// On one queue, whose condition was false just now.
-    ///
-    /// (No result, so that it is made where it is to be: it is large. What fails is said by [`Waiting::check`].)
     #[inline]
     pub(crate) fn on_one(queue: &'a Queue, options: &WaitOptions<'a>) -> Waiting<'a> {
         let on = On::One(queue, queue.spot(options, 0), true);
         let manner = options.manner_with(queue.region(), queue.pace(options));
         let was_first = !queue.has_sleepers_without_fence();
-        let mut waiting =
-            Waiting { manner, listening: None, stage: Stage::Over, on, turn: Turn::default(), was_first };
-        waiting.begin(queue.region(), options);
-        waiting
+        let stage = Stage::new(queue.region(), options);
+        Waiting { manner, listening: None, stage, on, turn: Turn::default(), was_first }
     }
 
     /// On many queues, each with the options that concern its entry: all are to be asked first. `options` are those of
@@ -114,10 +115,8 @@ impl<'a> Waiting<'a> {
         let was_first = !sources.iter().any(|(queue, _)| queue.has_sleepers_without_fence());
         let on = sources.iter().map(|(queue, entry)| (*queue, queue.spot(entry, 0))).collect();
         let (manner, turn) = (options.manner_with(region, None), Turn::default());
-        let on = On::Many(on, 0);
-        let mut waiting = Waiting { manner, listening: None, stage: Stage::Over, on, turn, was_first };
-        waiting.begin(region, options);
-        Ok(waiting)
+        let (on, stage) = (On::Many(on, 0), Stage::new(region, options));
+        Ok(Waiting { manner, listening: None, stage, on, turn, was_first })
     }
 
     /// On the members of a set.
@@ -136,8 +135,10 @@ impl<'a> Waiting<'a> {
         waiting
     }
 
-    fn begin(&mut self, region: &Region, options: &WaitOptions<'a>) {
-        if options.is_poll() {
+    #[inline]
+    fn begin(&mut self) {
+        let Stage::New { is_poll } = self.stage else { return };
+        if is_poll {
             let closed = self.on.queues().position(|queue| queue.is_closed());
             let ended = closed.map_or(Ended::TimedOut, Ended::Closed);
             if closed.is_some() {
@@ -147,13 +148,14 @@ impl<'a> Waiting<'a> {
             self.stage = Stage::Ending(ended);
             return;
         }
-        self.stage = match options.check(region).and_then(|()| region.enter()) {
-            Ok(thread) => {
+        self.stage = match self.on.region().map(Region::enter) {
+            Some(Ok(thread)) => {
                 thread.flush();
                 let Manner { deadline, pace, spin, .. } = self.manner;
                 Stage::Spinning(Spin::new(pace::budget(pace, spin), deadline, pace), thread)
             }
-            Err(error) => Stage::Failed(error),
+            Some(Err(error)) => Stage::Failed(error),
+            None => Stage::Over,
         };
     }
 
@@ -164,6 +166,7 @@ impl<'a> Waiting<'a> {
     ///
     /// [`Error::Full`], [`Error::LockStuck`]; as [`Waiting::check`]. (That a queue is closed is said after the evaluation.)
     pub fn enrol(&mut self) -> Result<()> {
+        self.begin();
         if let Stage::Spinning(_, thread) = &self.stage {
             let thread = thread.clone();
             if let Err(error) = self.enrol_by(&thread, Duration::ZERO) {
@@ -177,13 +180,15 @@ impl<'a> Waiting<'a> {
         self.check()
     }
 
-    /// Whether it could begin.
+    /// Begins, and says whether it could.
     ///
     /// # Errors
     ///
     /// [`Error::ForeignObject`] if an interrupter is of another region; [`Error::Full`] if no thread is free;
     /// [`Error::Forked`]; [`Error::Evicted`]; [`Error::Reentered`].
-    pub fn check(&self) -> Result<()> {
+    #[inline]
+    pub fn check(&mut self) -> Result<()> {
+        self.begin();
         match &self.stage {
             Stage::Failed(error) => Err((**error).clone()),
             _ => Ok(()),
@@ -197,7 +202,9 @@ impl<'a> Waiting<'a> {
     ///
     /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::Closed`], [`Error::PriorityTaken`], each of which was known
     /// before the last evaluations; as [`Waiting::enrol`]. After an error the wait is over.
+    #[inline]
     pub fn next_condition(&mut self) -> Result<usize> {
+        self.begin();
         loop {
             // (What is pending in a set has nothing to answer any more.)
             if let Stage::Over = self.stage {
@@ -209,12 +216,13 @@ impl<'a> Waiting<'a> {
             if let Err(error) = self.next_turn() {
                 self.give_up();
                 self.stage = Stage::Failed(error.clone());
-                return Err(*error);
+                return Err(error.into());
             }
         }
     }
 
     /// Everything that was asked was false.
+    #[inline]
     fn next_turn(&mut self) -> Fallible<()> {
         if let Stage::Spinning(spin, thread) = &mut self.stage {
             if spin.again(thread.space(), self.on.spots()) {
@@ -260,6 +268,7 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    #[inline]
     fn begin_turn(&mut self) -> Fallible<()> {
         self.on.ask_all();
         match (&self.stage, &mut self.on) {
@@ -273,6 +282,7 @@ impl<'a> Waiting<'a> {
 
     /// The condition that was named last was true: ends the wait. Returns what is left of its timeout, at least 1 ns, or
     /// `Duration::MAX` without one.
+    #[inline]
     pub fn finish(&mut self) -> Duration {
         self.listening = None;
         let at = self.on.asked();
@@ -319,6 +329,16 @@ impl<'a> Waiting<'a> {
     }
 }
 
+impl Stage<'_> {
+    #[inline]
+    fn new(region: &Region, options: &WaitOptions) -> Self {
+        match options.check(region) {
+            Ok(()) => Stage::New { is_poll: options.is_poll() },
+            Err(error) => Stage::Failed(error),
+        }
+    }
+}
+
 fn enrolled<'e>(stage: &'e Stage, on: &'e On) -> Option<&'e Enrolled> {
     match (stage, on) {
         (Stage::Enrolled(enrolled, _), _) => Some(enrolled),
@@ -336,6 +356,15 @@ impl On<'_> {
         };
         let many = many.iter().map(|(queue, _): &(&Queue, Spot)| *queue);
         one.into_iter().chain(many).chain(members.iter().map(|(_, queue): &(Member, Queue)| queue))
+    }
+
+    /// The region that all of them are in.
+    #[inline]
+    fn region(&self) -> Option<&Region> {
+        match self {
+            On::One(queue, ..) => Some(queue.region()),
+            other => other.queues().next().map(Queue::region),
+        }
     }
 
     fn spots(&self) -> impl ExactSizeIterator<Item = Spot> {

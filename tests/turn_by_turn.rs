@@ -138,7 +138,7 @@ fn a_set_that_is_refused_another_regions_interrupter_does_not_take_it_from_the_w
     });
     stage.asleep(1);
     let mut set = WaitSet::new(&other.region).unwrap();
-    let refused = set.begin_wait(&bounded().interrupter(&handle));
+    let mut refused = set.begin_wait(&bounded().interrupter(&handle));
     assert!(matches!(refused.check(), Err(Error::ForeignObject { .. })));
     drop(refused);
     handle.interrupt();

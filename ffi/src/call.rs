@@ -9,28 +9,23 @@ use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
-/// Why a call fails: an errno value, and the message for `wq_last_error`.
-pub(crate) struct Failure {
-    errno: c_int,
-    message: Message,
+/// Why a call fails. (A pointer, so that results are returned in registers.)
+pub(crate) enum Failure {
+    /// In a signal handler, which may have interrupted the allocator: nothing is made for it.
+    Reentered,
+    Other(Box<Reason>),
 }
 
-enum Message {
-    Made(String),
-    /// Of a failure in a signal handler, which may have interrupted the allocator.
-    Static(&'static CStr),
+/// An errno value, and the message for `wq_last_error`.
+pub(crate) struct Reason {
+    errno: c_int,
+    message: String,
 }
 
 impl Failure {
+    #[cold]
     pub(crate) fn new(errno: c_int, message: impl Into<String>) -> Failure {
-        Failure { errno, message: Message::Made(message.into()) }
-    }
-
-    pub(crate) fn reentered() -> Failure {
-        const MESSAGE: &CStr =
-            c"this thread is already inside a call on that region, or holds the lock it asks for: in \
-            signal handlers call only what the header allows there, and take a lock once";
-        Failure { errno: libc::EDEADLK, message: Message::Static(MESSAGE) }
+        Failure::Other(Box::new(Reason { errno, message: message.into() }))
     }
 
     pub(crate) fn busy(message: impl Into<String>) -> Failure {
@@ -43,9 +38,10 @@ impl Failure {
 }
 
 impl From<waitqueue::Error> for Failure {
+    #[cold]
     fn from(error: waitqueue::Error) -> Failure {
         match error {
-            waitqueue::Error::Reentered { .. } => Failure::reentered(),
+            waitqueue::Error::Reentered { .. } => Failure::Reentered,
             _ => Failure::new(error.errno(), error.to_string()),
         }
     }
@@ -73,6 +69,7 @@ pub(crate) fn thread() -> u64 {
 }
 
 /// Runs a function's body: its value, or the negative errno of its failure, whose message is kept.
+#[inline(always)]
 pub(crate) fn status(body: impl FnOnce() -> Result<c_int>) -> c_int {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
@@ -91,11 +88,14 @@ pub(crate) fn uncancelled(body: impl FnOnce() -> Result<c_int>) -> c_int {
 
 #[cold]
 fn fail(failure: Failure) -> c_int {
-    let text = match failure.message {
-        Message::Static(text) => text.as_ptr(),
-        Message::Made(text) => {
+    const REENTERED: &CStr =
+        c"this thread is already inside a call on that region, or holds the lock it asks for: in signal \
+        handlers call only what the header allows there, and take a lock once";
+    let (errno, text) = match failure {
+        Failure::Reentered => (libc::EDEADLK, REENTERED.as_ptr()),
+        Failure::Other(reason) => {
             // It has no zero bytes: names are checked before they get into one.
-            let text = CString::new(text).unwrap_or_default();
+            let text = CString::new(reason.message).unwrap_or_default();
             // At the end of a thread its message may be gone already, and a handler may have interrupted this: the number
             // is enough then.
             let keep = |made: &RefCell<CString>| {
@@ -103,11 +103,11 @@ fn fail(failure: Failure) -> c_int {
                 *made = text;
                 Some(made.as_ptr())
             };
-            MADE.try_with(keep).ok().flatten().unwrap_or(c"".as_ptr())
+            (reason.errno, MADE.try_with(keep).ok().flatten().unwrap_or(c"".as_ptr()))
         }
     };
     LAST_ERROR.set(text);
-    -failure.errno
+    -errno
 }
 
 pub(crate) fn last_error() -> *const c_char {
@@ -295,7 +295,7 @@ fn leave(users: *const Users) {
 /// From here on a wait uses these handles. Refused to a signal handler that has interrupted this.
 pub(crate) fn use_handles<'u>(wait: usize, handles: impl Iterator<Item = &'u Users>) -> Result<()> {
     let note = |inside: &RefCell<Inside>| {
-        let mut inside = inside.try_borrow_mut().map_err(|_| Failure::reentered())?;
+        let mut inside = inside.try_borrow_mut().map_err(|_| Failure::Reentered)?;
         for users in handles {
             users.count.fetch_add(1, Relaxed);
             inside.0.push((wait, users));

@@ -55,7 +55,7 @@ impl wq_set {
             return Err(Failure::new(libc::EPERM, "the set belongs to the thread that made it"));
         }
         if self.in_a_call.load(Relaxed) {
-            return Err(Failure::reentered());
+            return Err(Failure::Reentered);
         }
         if self.under_way.get() {
             return Err(Failure::busy("a wait on the set is under way: finish or cancel it first"));

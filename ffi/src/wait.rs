@@ -113,9 +113,10 @@ impl wq_wait {
     /// Refuses a signal handler that has interrupted a call for this wait.
     fn check(&self) -> Result<()> {
         let is_in_a_call = self.state == IN_A_CALL && self.thread == thread();
-        if is_in_a_call { Err(Failure::reentered()) } else { Ok(()) }
+        if is_in_a_call { Err(Failure::Reentered) } else { Ok(()) }
     }
 
+    #[inline(always)]
     fn call<T>(&mut self, body: impl FnOnce(&mut Waiting<'static>) -> T) -> Result<T> {
         /// Says how far it is, for a handler to read.
         struct InACall(*mut u64);
@@ -158,6 +159,7 @@ impl wq_wait {
     }
 
     /// Which condition to evaluate next; an error ends it.
+    #[inline(always)]
     fn next(&mut self) -> Result<u32> {
         let outcome = self.call(Waiting::next_condition)?;
         if outcome.is_err() {
