@@ -7,26 +7,28 @@
 //! panic in a condition, a guard that goes out of scope. Where a lock cannot be had because a living process keeps
 //! it, the entries are left to the bell thread, unclaimable.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Guarded32, Ordering::*};
 use crate::crash::{crash_point, mutant};
-use crate::entry::{WaiterWord, claim_of};
+use crate::entry::{WaiterWord, claim_of, one_of_crowd};
 use crate::error::Fallible;
 use crate::head::{self, Enrolment, Refusal};
-use crate::layout::{CLOSED, EXCLUSIVE, Entry, LAST, QueueHead};
+use crate::layout::{ALIGN, CLOSED, EXCLUSIVE, Entry, LAST, QueueHead};
 use crate::sys::clock::wall_clock;
 use crate::thread::Thread;
 
 /// So many waiters are no crowd.
-const FEW: u32 = if cfg!(loom) { 0 } else { 4 };
+const FEW: u32 = if cfg!(loom) { 0 } else { 1 };
 
 /// Where many sleep together.
 pub(crate) struct Crowd<'a> {
     pub(crate) word: &'a AtomicU32,
     /// What it was before the wait committed: whoever has told this waiter to look since then has changed it.
     pub(crate) seen: u32,
+    pub(crate) bits: NonZeroU32,
 }
 
 /// One queue of a wait.
@@ -191,16 +193,18 @@ impl Enrolled {
         self.places.get(at).and_then(|place| self.head(place.queue))
     }
 
-    /// The head of a queue on which so many wait that this one is to sleep there as well, where one call wakes all. Not
-    /// where a wake may choose this one alone.
+    /// The head of a queue on which so many wait that this one is to sleep there, where one call wakes all. Not where a wake
+    /// may choose this one alone.
+    #[inline]
     pub(crate) fn crowd(&self) -> Option<Crowd<'_>> {
         let Places::One(place) = &self.places else {
             return None;
         };
-        let is_shared = self.entry(place.index).flags.load(Relaxed) & EXCLUSIVE == 0;
-        let joins = is_shared && self.thread.joins_crowds.get();
+        let entry = self.entry(place.index);
+        let joins = !self.stays && entry.flags.load(Relaxed) & EXCLUSIVE == 0;
         let head = self.head(place.queue).filter(|head| joins && head.waiting.load(Relaxed) > FEW)?;
-        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed) })
+        entry.crowd.store((place.queue / ALIGN) as u32, Relaxed);
+        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed), bits: one_of_crowd(place.index) })
     }
 
     /// Whether a spot's queue has seen a wake since it was enrolled.

@@ -31,9 +31,16 @@
 //! change, or the waker sees the waiter: ASLEEP, and claims or wakes it; or OPEN or HELD, and sets LOOK, which fails
 //! the commit. (A wake whose count is used up before it meets a waiter was given to others, who evaluate instead.)
 
+use std::num::NonZeroU32;
+
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::mutant;
-use crate::layout::{ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, STATE, STICKY, TICK, WIDE};
+use crate::layout::{
+    ALIGN, ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, QueueHead, STATE, STICKY, TICK, TOLD,
+    WIDE,
+};
+use crate::offset::Space;
+use crate::sys::futex;
 
 /// A lead entry's word.
 #[derive(Clone, Copy)]
@@ -53,9 +60,31 @@ pub(crate) fn may_sleep(word: u32) -> bool {
     word & STATE >= ASLEEP
 }
 
-/// The word of one who sleeps.
-pub(crate) fn asleep(in_crowd: bool) -> u32 {
-    if in_crowd { ASLEEP | CROWD } else { ASLEEP }
+/// The system call for a lead whose word says, since it was changed, that its owner [may sleep](may_sleep).
+pub(crate) fn rouse(space: &Space, lead: u32) {
+    let Some(entry) = space.entries().get(lead as usize) else {
+        return;
+    };
+    if entry.word.load(Acquire) & CROWD == 0 {
+        futex::wake(&entry.word);
+    } else if let Some(head) = space.head(u64::from(entry.crowd.load(Relaxed)) * ALIGN) {
+        // (Before the call, as for every wake of a crowd: see the head.)
+        head.flags.fetch_add(TOLD, Relaxed);
+        rouse_crowd(head, one_of_crowd(lead));
+    }
+}
+
+/// The same for those of a crowd whom these bits tell.
+#[inline]
+pub(crate) fn rouse_crowd(head: &QueueHead, bits: NonZeroU32) {
+    if !mutant("crowd not woken") {
+        futex::wake_bitset(&head.flags, bits);
+    }
+}
+
+/// By what a call for a few of a crowd tells them apart, more or less.
+pub(crate) fn one_of_crowd(lead: u32) -> NonZeroU32 {
+    NonZeroU32::new(1 << (lead % 32)).unwrap_or(NonZeroU32::MIN)
 }
 
 pub(crate) fn state_of(word: u32) -> u32 {
@@ -82,7 +111,7 @@ impl<'a> WaiterWord<'a> {
 
     /// The owner evaluated false: commits to sleep, giving up a claim. False if it has to look again.
     pub(crate) fn commit(self, in_crowd: bool) -> bool {
-        let asleep = asleep(in_crowd);
+        let asleep = if in_crowd { ASLEEP | CROWD } else { ASLEEP };
         if mutant("commit by store") {
             self.0.store(asleep, Relaxed);
             return true;

@@ -23,10 +23,10 @@
 //! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. A note is
 //!    two steps: the member says that it is among the ready, then it is put there. Who dies in between holds the lock: the
 //!    repair puts the head's members in doubt, and tells their owners to look everywhere; they find out under the lock.
-//! 6. Non-exclusive waiters of one queue that find others there sleep on two words at once: their own, and the head's
-//!    `flags`, so that one call wakes all of such a crowd. Nothing rests on that call being made: by their own word they
-//!    can always be woken, by the next waker or the ring. And nobody misses it: it comes after the mark in his word and
-//!    after a change of `flags`, both of which the kernel compares, with values from before the mark, as he goes to sleep.
+//! 6. Non-exclusive waiters of one queue that find others there sleep on the head's `flags` in place of their words, so
+//!    that one call wakes all of such a crowd. Nobody misses it: he reads `flags`, then commits, then sleeps if they are
+//!    still the same; whoever tells him to look after the commit changes them before the call. One of a crowd is woken alone
+//!    the same way, by one of the 32 bits by which the kernel tells sleepers apart.
 //! 7. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
@@ -366,7 +366,7 @@ impl LockedHead<'_> {
     fn end(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
-        self.inside.wake(self.list.entries(), self.list.head);
+        self.inside.wake(self.list.space, self.list.head);
     }
 
     #[inline(never)]
@@ -389,7 +389,7 @@ impl LockedHead<'_> {
     /// Notes that the lead must be woken after the unlock, unless its owner is certainly not asleep.
     fn wake_later(&mut self, lead: u32, before: u32) {
         if may_sleep(before) && before & CROWD != 0 {
-            self.inside.crowd().push(lead);
+            self.inside.wake_in_crowd(lead);
             // ORDERING: none of its own: the kernel looks at `flags` under the lock that the call for the crowd takes too.
             if !mutant("crowd not counted") {
                 self.head().flags.fetch_add(TOLD, Relaxed);

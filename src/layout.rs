@@ -22,14 +22,14 @@
 //!
 //! Waiter word: `entry + 1`(31…8) `CROWD`(6) `TICK`(5) `WIDE`(4) `GONE`(3) `LOOK`(2) `state`(1…0); only the word of a
 //! lead entry is used. `TICK` … `LOOK` may be set without a reason at any time by anybody, `WIDE` and `TICK` only together
-//! with `LOOK`; only the owner clears them. `CROWD` is the owner's: he may set it only to sleep on the head as well.
+//! with `LOOK`; only the owner clears them. `CROWD` is the owner's: he sets it only to sleep on the head that `crowd` names.
 
 use crate::atomic::{AtomicU32, AtomicU64, Guarded32, Guarded64, Ordering::Relaxed};
 
 /// The first eight bytes of every region.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"waitque\0");
 /// Raised whenever the meaning of any byte changes.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 /// Where the tables start.
 pub(crate) const HEADER_SIZE: u64 = 4096;
 /// The tables, and objects that hold heads, start at multiples of this.
@@ -54,7 +54,7 @@ pub(crate) const GONE: u32 = 1 << 3;
 pub(crate) const WIDE: u32 = 1 << 4;
 /// Beside `LOOK`: it is the tick's.
 pub(crate) const TICK: u32 = 1 << 5;
-/// Beside `ASLEEP`: sleeps on the head's `flags` as well, where one call wakes all who do.
+/// Beside `ASLEEP`: sleeps not here but on a head's `flags`, where one call wakes all who do.
 pub(crate) const CROWD: u32 = 1 << 6;
 /// What keeps a waiter from falling asleep.
 pub(crate) const STICKY: u32 = LOOK | GONE | WIDE | TICK;
@@ -183,7 +183,7 @@ pub(crate) struct Record {
 /// `order`, the links and the claim's key and class change only under the lock of the head named by `queue`. So do `fired`
 /// and `ready_next`, but that the owner lowers the one and takes the other without it; and `doubt`, but that the owner also
 /// sets it without it. The lead's `ready` grows under the lock of any member's head, and is emptied by the owner, by
-/// read-modify-write. The rest belongs to the owner and rests while `queue` is not 0.
+/// read-modify-write. The rest belongs to the owner, and all of it but `crowd` rests while `queue` is not 0.
 #[cfg_attr(loom, derive(Default))]
 #[repr(C, align(64))]
 pub(crate) struct Entry {
@@ -220,7 +220,8 @@ pub(crate) struct Entry {
     pub(crate) ready_next: AtomicU32,
     /// A set's member: not 0 if `ready_next` may say that it is among them while it is not.
     pub(crate) doubt: AtomicU32,
-    pub(crate) reserved: Guarded32,
+    /// The head on which it sleeps in a crowd: its offset in units of [`ALIGN`].
+    pub(crate) crowd: Guarded32,
     pub(crate) label: Text<4>,
 }
 
@@ -367,7 +368,7 @@ mod assertions {
     at!(Record { owner: 0, mark: 8, generation: 12, tid: 16, holding: 24, unused: 88 } size 128 align 64);
     at!(Entry { word: 0, lead: 4, owner: 8, queue: 16, order: 24, flags: 32, class: 36, key: 40, fired: 44, next: 48,
         prev: 52, claim_key: 56, claim_class: 60, since: 64, record: 72, place: 76, ready: 80, ready_next: 84,
-        doubt: 88, reserved: 92, label: 96 } size 128 align 64);
+        doubt: 88, crowd: 92, label: 96 } size 128 align 64);
     at!(Object { state: 0, align: 4, offset: 8, size: 16, reserved: 24, tag: 32, name: 64, unused: 128 }
         size 192 align 64);
     at!(QueueHead { lock: 0, waiting: 4, first: 8, last: 12, flags: 16, rescues: 20, tickets: 24, wakes: 32, claims: 40,

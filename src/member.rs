@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
-use crate::entry::WaiterWord;
+use crate::entry::{WaiterWord, rouse};
 use crate::error::{Error, Fallible};
 use crate::head;
 use crate::layout::{ATTACHING, DETACHING, FREE, LIFE_WORDS, LIVE, Slot};
@@ -91,7 +91,7 @@ impl Member {
         for (index, entry) in self.space.entries()[..self.space.entries_used()].iter().enumerate() {
             let is_ours = entry.owner.load(Relaxed) == self.id && entry.lead.load(Relaxed) as usize == index;
             if is_ours && WaiterWord(&entry.word).tick() {
-                futex::wake(&entry.word);
+                rouse(&self.space, index as u32);
             }
         }
     }

@@ -34,13 +34,12 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::directory;
-use crate::entry::{WaiterWord, may_sleep};
+use crate::entry::{WaiterWord, may_sleep, rouse};
 use crate::error::Fallible;
 use crate::head::{self, REGION_LOCK};
 use crate::layout::{ATTACHING, DETACHING, FREE, HOLDING, LIVE, RobustLock, Slot};
 use crate::lock::{Grip, has_certificate, names};
 use crate::offset::Space;
-use crate::sys::futex;
 use crate::sys::mark::OWNER_DIED;
 use crate::thread::Thread;
 
@@ -209,11 +208,12 @@ impl Recovery {
         if verdict == Verdict::Alive {
             return;
         }
-        if let Some(lead) = entries.get(entry.lead.load(Relaxed) as usize)
-            && lead.owner.load(Relaxed) == owner
-            && may_sleep(WaiterWord(&lead.word).gone())
+        let lead = entry.lead.load(Relaxed);
+        if let Some(leader) = entries.get(lead as usize)
+            && leader.owner.load(Relaxed) == owner
+            && may_sleep(WaiterWord(&leader.word).gone())
         {
-            futex::wake(&lead.word);
+            rouse(thread.space(), lead);
         }
         crash_point!("recover: marked gone");
         let queue = entry.queue.load(Acquire);
@@ -321,7 +321,7 @@ pub(crate) fn ring_all(space: &Space) {
         let before = WaiterWord(&entry.word).look_everywhere();
         crash_point!("recover: ringing");
         if may_sleep(before) {
-            futex::wake(&entry.word);
+            rouse(space, index as u32);
         }
     }
 }

@@ -4,19 +4,19 @@
 //! kept out of the word: a signal is what the kernel says of it, and an interrupt is kept in the handle, with LOOK to say
 //! that there is something to see.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
 use crate::crash::mutant;
 use crate::enrolled::{Crowd, Enrolled};
-use crate::entry::{WaiterWord, asleep, claim_of, may_sleep};
+use crate::entry::{WaiterWord, claim_of, may_sleep, rouse};
 use crate::error::Fallible;
 use crate::layout::{ASLEEP, GONE, LOOK, OPEN, TICK};
 use crate::offset::Space;
 use crate::pace::Pace;
 use crate::sys::clock::{Deadline, earlier};
 use crate::sys::futex::{self, Sleep};
-use crate::thread::Thread;
 
 /// How long after the tick found a true condition a wake may still come before the tick counts as a rescue.
 const GRACE: Duration = Duration::from_millis(5);
@@ -96,11 +96,11 @@ impl InterruptWord {
         if !mutant("no fence in interrupt") {
             fence(SeqCst);
         }
-        let lead = self.lead.load(Relaxed);
-        if let Some(entry) = lead.checked_sub(1).and_then(|index| space.entries().get(index as usize)) {
+        let lead = self.lead.load(Relaxed).wrapping_sub(1);
+        if let Some(entry) = space.entries().get(lead as usize) {
             // The wait may have ended meanwhile: to its successor on this word LOOK is a look for nothing.
             if may_sleep(WaiterWord(&entry.word).look()) {
-                futex::wake(&entry.word);
+                rouse(space, lead as u32);
             }
         }
     }
@@ -172,30 +172,22 @@ pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) 
     // Spread over a quarter of the tick, so that waiters do not all look around at once.
     let tick = manner.tick.map(|tick| tick.saturating_add(tick / 16 * (thread.locker().record() % 4)));
     let until = earlier(manner.deadline, tick.and_then(Deadline::after));
-    let outcome = match (crowd, manner.signals) {
-        (None, Signals::None) => futex::wait(word.0, ASLEEP, until),
-        (Some(crowd), _) => sleep_in_crowd(thread, word, crowd, until),
-        (None, signals) => sleep_for_signals(word, signals, until),
+    let (word, expected, bits) = match crowd {
+        None => (word.0, ASLEEP, NonZeroU32::MAX),
+        Some(Crowd { word, seen, bits }) => (word, seen, bits),
     };
-    let interrupted = outcome == Sleep::Interrupted && !matches!(manner.signals, Signals::None);
+    let (interruptible, until) = match manner.signals {
+        Signals::None => (false, until),
+        _ => (true, until.or_else(|| Deadline::after(FAR))),
+    };
+    let _blocked = block(manner.signals);
+    let outcome = match bits {
+        NonZeroU32::MAX => futex::wait(word, expected, until),
+        bits => futex::wait_bitset(word, expected, until, bits),
+    };
+    let interrupted = interruptible && outcome == Sleep::Interrupted;
     let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
     Slept { interrupted, ticked }
-}
-
-fn sleep_in_crowd(thread: &Thread, word: WaiterWord, crowd: Crowd, until: Option<Deadline>) -> Sleep {
-    match futex::wait_any(&[(word.0, asleep(true)), (crowd.word, crowd.seen)], until) {
-        // Not to be tried again: this turn of the loop has not slept, the next one does without.
-        None | Some(Sleep::Failed(_)) => {
-            thread.joins_crowds.set(false);
-            Sleep::Woken
-        }
-        Some(outcome) => outcome,
-    }
-}
-
-fn sleep_for_signals(word: WaiterWord, signals: Signals, until: Option<Deadline>) -> Sleep {
-    let _blocked = block(signals);
-    futex::wait(word.0, ASLEEP, until.or_else(|| Deadline::after(FAR)))
 }
 
 #[cfg(not(loom))]

@@ -6,13 +6,14 @@
 //! the same id fails instead of freeing what somebody else took meanwhile: no election is needed to clean up.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering::*, compiler_fence};
 use crate::crash::{crash_point, mutant};
-use crate::entry::WaiterWord;
+use crate::entry::{WaiterWord, one_of_crowd, rouse, rouse_crowd};
 use crate::error::{Error, Fallible};
 use crate::layout::{Entry, QueueHead, Record};
 use crate::lock::Locker;
@@ -30,8 +31,8 @@ const DEFERRED: usize = 64;
 struct Kept {
     /// Leads to wake after the unlock.
     wakes: Vec<u32>,
-    /// Those of them that sleep on the head as well.
-    crowd: Vec<u32>,
+    /// Who is to be woken of those that sleep on the head, in a crowd.
+    crowd: u32,
     /// Members and their places, for a rebuild.
     order: Vec<(u64, u32)>,
     /// Leads whose system call is put off until [`Thread::flush`]; `None` outside of `wake_up_sync`.
@@ -62,8 +63,13 @@ impl Inside<'_> {
         &mut self.0.wakes
     }
 
-    pub(crate) fn crowd(&mut self) -> &mut Vec<u32> {
-        &mut self.0.crowd
+    /// Notes a lead that sleeps in the crowd of the head, to be woken after the unlock.
+    pub(crate) fn wake_in_crowd(&mut self, lead: u32) {
+        if self.0.deferred.is_some() {
+            self.0.wakes.push(lead);
+        } else {
+            self.0.crowd |= one_of_crowd(lead).get();
+        }
     }
 
     pub(crate) fn order(&mut self) -> &mut Vec<(u64, u32)> {
@@ -72,33 +78,32 @@ impl Inside<'_> {
 
     /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
     #[inline]
-    pub(crate) fn wake(&mut self, entries: &[Entry], head: &QueueHead) {
+    pub(crate) fn wake(&mut self, space: &Space, head: &QueueHead) {
         let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
+        if let Some(bits) = NonZeroU32::new(std::mem::take(crowd)) {
+            crash_point!("wake: some woken");
+            rouse_crowd(head, bits);
+        }
         match wakes[..] {
-            [] if crowd.is_empty() => {}
-            [lead] if crowd.is_empty() && deferred.is_none() => {
+            [] => {}
+            [lead] if deferred.is_none() => {
                 wakes.clear();
                 crash_point!("wake: some woken");
-                futex::wake(&entries[lead as usize].word);
+                futex::wake(&space.entries()[lead as usize].word);
             }
-            _ => self.wake_many(entries, head),
+            _ => self.wake_many(space),
         }
     }
 
     #[inline(never)]
-    fn wake_many(&mut self, entries: &[Entry], head: &QueueHead) {
-        let Kept { wakes, crowd, deferred, .. } = &mut *self.0;
-        // One call wakes the whole crowd, also those who were not meant: so only if these cannot be the most.
-        let is_most = crowd.len() >= head.waiting.load(Relaxed) as usize / 2;
-        if !crowd.is_empty() && is_most && deferred.is_none() && wake_crowd(head) {
-            crowd.clear();
-        }
-        wakes.append(crowd);
+    fn wake_many(&mut self, space: &Space) {
+        let Kept { wakes, deferred, .. } = &mut *self.0;
         if let Some(deferred) = deferred {
             let room = deferred.capacity() - deferred.len();
             deferred.extend(wakes.drain(..room.min(wakes.len())));
+            wakes.drain(..).for_each(|lead| rouse(space, lead));
         }
-        let word = |lead: &u32| &entries[*lead as usize].word;
+        let word = |lead: &u32| &space.entries()[*lead as usize].word;
         for leads in wakes.chunks(2) {
             crash_point!("wake: some woken");
             match leads {
@@ -108,10 +113,6 @@ impl Inside<'_> {
         }
         wakes.clear();
     }
-}
-
-fn wake_crowd(head: &QueueHead) -> bool {
-    mutant("crowd not woken") || futex::try_wake(&head.flags)
 }
 
 impl Drop for Inside<'_> {
@@ -147,8 +148,6 @@ pub(crate) struct Thread {
     participant: u64,
     /// How long a lock may be held by a living owner before it counts as stuck.
     pub(crate) patience: Duration,
-    /// Whether the kernel lets it sleep on two words.
-    pub(crate) joins_crowds: Cell<bool>,
     kept: RefCell<Kept>,
     lingering: Arc<Lingering>,
     /// What is left of it are waits and guards in frames that are no more, or in memory that goes after this.
@@ -166,7 +165,7 @@ impl Thread {
         patience: Duration,
         lingering: Arc<Lingering>,
     ) -> Fallible<Thread> {
-        let (wakes, crowd, order) = (room(space)?, room(space)?, room(space)?);
+        let (wakes, order) = (room(space)?, room(space)?);
         let (records, bells) = (space.records(), space.capacity().participants as usize);
         let used = &space.header().records_used;
         let index = if myself.is_bell {
@@ -182,11 +181,10 @@ impl Thread {
         prepare(&records[index as usize], &myself);
         crash_point!("thread: record claimed");
         let few = || Vec::with_capacity(SPARE);
-        let kept = Kept { wakes, crowd, order, deferred: None, spare: few(), leads: few(), search: 0 };
+        let kept = Kept { wakes, crowd: 0, order, deferred: None, spare: few(), leads: few(), search: 0 };
         let locker = Locker::new(space.clone(), prober.clone(), myself.marker, index);
         let (kept, has_ended) = (RefCell::new(kept), Cell::new(false));
-        let joins_crowds = Cell::new(true);
-        Ok(Thread { locker, participant, patience, joins_crowds, kept, lingering, has_ended })
+        Ok(Thread { locker, participant, patience, kept, lingering, has_ended })
     }
 
     /// Begins what no signal handler may interrupt with another call of ours.
@@ -366,7 +364,7 @@ impl Thread {
             return;
         };
         for lead in inside.0.deferred.iter_mut().flat_map(|deferred| deferred.drain(..)) {
-            futex::wake(&self.space().entries()[lead as usize].word);
+            rouse(self.space(), lead);
         }
         if ends {
             inside.0.deferred = None;

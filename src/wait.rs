@@ -31,7 +31,7 @@ use crate::head::Refusal;
 use crate::layout::{ASLEEP, EXCLUSIVE, GONE, WIDE};
 use crate::offset::Space;
 use crate::pace::{Pace, Spin};
-use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Signals, Slept, sleep};
+use crate::sleep::{AroundSleep, InterruptWord, Listening, Manner, Slept, sleep};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 use crate::thread::Thread;
@@ -266,8 +266,7 @@ impl Turn {
             return Ok(Some(give_up(manner, reason)));
         }
         manner.look_after_bell(self.before);
-        // (A sleep on two words is restarted after signals.)
-        let crowd = enrolled.crowd().filter(|_| matches!(manner.signals, Signals::None));
+        let crowd = enrolled.crowd();
         if !enrolled.word().commit(crowd.is_some()) {
             return Ok(None);
         }

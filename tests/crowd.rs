@@ -1,5 +1,4 @@
 //! Many who sleep on one queue are woken by one call, as a crowd: nobody of them is hidden from anybody by that.
-#![allow(unsafe_code)]
 
 mod common;
 
@@ -7,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
-use common::filter::{Whom, refuse};
 use common::stage::{Stage, Thread, bounded, thread, woken};
 use common::{Child, Name, until};
 use waitqueue::{Error, Interrupter, Result, WaitOptions, WakeOptions};
@@ -17,7 +15,7 @@ const MANY: u32 = 12;
 
 #[test]
 fn role() {
-    common::play(&[("waker", waker), ("without", without)]);
+    common::play(&[("waker", waker)]);
 }
 
 /// Makes the condition true and wakes all, when told to.
@@ -148,24 +146,5 @@ fn each_of_a_crowd_can_be_interrupted_time_out_and_be_told_that_it_is_over() {
     stage.queue.close().unwrap();
     for (sleeper, _) in sleepers {
         assert!(matches!(sleeper.join(), Err(Error::Closed { .. })));
-    }
-}
-
-/// A crowd where the kernel lets nobody sleep on two words.
-fn without(args: &[String]) {
-    let stage = Stage::new();
-    refuse(libc::SYS_futex_waitv, args[0].parse().unwrap(), Whom::All);
-    let sleepers = sleepers(&stage);
-    stage.set_and_wake();
-    all_end(sleepers);
-    common::say("well");
-}
-
-#[test]
-fn where_nobody_can_sleep_on_two_words_all_are_woken_one_by_one() {
-    for errno in [libc::ENOSYS, libc::EPERM, libc::ENOMEM] {
-        let mut child = Child::start("without", &[&errno.to_string()]);
-        child.expect("well");
-        child.end_well();
     }
 }

@@ -93,7 +93,7 @@ fn p10_a_region_in_which_somebody_lives_is_not_replaced() {
     let ask = || options().entries(64).replace_dead().open_or_create(&name.0);
     assert!(matches!(ask(), Err(Error::TooSmall { .. })));
     age(&name.0);
-    assert!(matches!(ask(), Err(Error::WrongVersion { found: 77, expected: 3, .. })));
+    assert!(matches!(ask(), Err(Error::WrongVersion { found: 77, expected: 4, .. })));
     child.signal(libc::SIGSTOP);
     assert!(ask().is_err(), "stopped is not dead");
     child.kill();

@@ -64,7 +64,7 @@ fn a_thread_that_ends_while_its_process_detaches_is_not_taken_for_gone() {
             }
         }
     });
-    for round in 0..300 {
+    for round in 0..40 {
         let other: Region = common::options().open_fd(stage.region.try_clone_fd().unwrap()).unwrap();
         let (ready, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let forgets = std::thread::spawn({

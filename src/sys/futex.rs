@@ -15,7 +15,7 @@ pub(crate) enum Sleep {
 }
 
 #[cfg(not(loom))]
-pub(crate) use real::{clear_and_wake, try_wake, wait, wait_any, wake, wake_two};
+pub(crate) use real::{clear_and_wake, wait, wait_any, wait_bitset, wake, wake_bitset, wake_two};
 
 #[cfg(not(loom))]
 mod real {
@@ -33,21 +33,32 @@ mod real {
     /// Sleeps while `word` is `expected`; `FUTEX_WAIT_BITSET` with an absolute deadline.
     #[inline]
     pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Sleep {
+        wait_bitset(word, expected, deadline, NonZeroU32::MAX)
+    }
+
+    /// The same as one of those whom [`wake_bitset`] tells apart.
+    #[inline]
+    pub(crate) fn wait_bitset(
+        word: &AtomicU32,
+        expected: u32,
+        deadline: Option<Deadline>,
+        bits: NonZeroU32,
+    ) -> Sleep {
         let until = deadline.map(timespec);
-        outcome(futex::wait_bitset(word, Flags::empty(), expected, until.as_ref(), NonZeroU32::MAX))
+        outcome(futex::wait_bitset(word, Flags::empty(), expected, until.as_ref(), bits))
     }
 
     /// Wakes every sleeper of `word`: a stranger may sleep there too, and must not absorb the only wake.
     #[inline]
     pub(crate) fn wake(word: &AtomicU32) {
         // Errors are a hostile peer's doing (a `FUTEX_LOCK_PI` sleeper makes it EINVAL); all sleeps are bounded.
-        try_wake(word);
+        let _ = futex::wake(word, Flags::empty(), i32::MAX as u32);
     }
 
-    /// The same; false if the kernel has not woken all.
+    /// Wakes every sleeper of `word` whose bits meet these.
     #[inline]
-    pub(crate) fn try_wake(word: &AtomicU32) -> bool {
-        futex::wake(word, Flags::empty(), i32::MAX as u32).is_ok()
+    pub(crate) fn wake_bitset(word: &AtomicU32, bits: NonZeroU32) {
+        let _ = futex::wake_bitset(word, Flags::empty(), i32::MAX as u32, bits);
     }
 
     /// Wakes every sleeper of two words in one system call, which otherwise does nothing to them.
@@ -107,4 +118,4 @@ mod real {
 }
 
 #[cfg(loom)]
-pub(crate) use super::model::{clear_and_wake, try_wake, wait, wait_any, wake, wake_two};
+pub(crate) use super::model::{clear_and_wake, wait, wait_any, wait_bitset, wake, wake_bitset, wake_two};

@@ -1,6 +1,7 @@
 //! The kernel as a model checker sees it: futexes and time made of loom's own primitives, and nobody ever dies.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError};
 
 use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -12,21 +13,35 @@ use crate::atomic::{AtomicU32, Ordering};
 /// The sleepers of one word. Their lock is the kernel's bucket lock: a sleeper compares the word under it, a waker
 /// takes it, so that no wake falls between a comparison and the sleep that follows.
 struct Bucket {
-    /// Who sleeps on this word and on others.
+    /// Who sleeps on this word and on others, or is told apart by bits.
     lock: Mutex<Vec<Arc<Sleeper>>>,
     woken: Condvar,
 }
 
-/// One that sleeps on several words.
+/// One that sleeps on several words, or is told apart.
 struct Sleeper {
+    bits: u32,
     is_woken: Mutex<bool>,
     woken: Condvar,
 }
 
+impl Sleeper {
+    fn new(bits: u32) -> Arc<Sleeper> {
+        Arc::new(Sleeper { bits, is_woken: Mutex::new(false), woken: Condvar::new() })
+    }
+
+    fn sleep(&self) {
+        let mut is_woken = self.is_woken.lock().unwrap();
+        while !*is_woken {
+            is_woken = self.woken.wait(is_woken).unwrap();
+        }
+    }
+}
+
 impl Bucket {
-    fn wake(&self, mut sleepers: MutexGuard<'_, Vec<Arc<Sleeper>>>) {
+    fn wake(&self, mut sleepers: MutexGuard<'_, Vec<Arc<Sleeper>>>, bits: u32) {
         self.woken.notify_all();
-        for sleeper in sleepers.drain(..) {
+        for sleeper in sleepers.extract_if(.., |sleeper| sleeper.bits & bits != 0) {
             *sleeper.is_woken.lock().unwrap() = true;
             sleeper.woken.notify_all();
         }
@@ -71,7 +86,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) 
 
 /// One word after the other is looked at, as in the kernel: a wake of the second is missed if it comes in between.
 pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) -> Option<Sleep> {
-    let sleeper = Arc::new(Sleeper { is_woken: Mutex::new(false), woken: Condvar::new() });
+    let sleeper = Sleeper::new(u32::MAX);
     let mut sleeps = !deadline.is_some_and(Deadline::passed);
     for (word, expected) in words {
         let bucket = KERNEL.bucket(word);
@@ -81,11 +96,9 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) 
             sleepers.push(sleeper.clone());
         }
     }
-    let mut is_woken = sleeper.is_woken.lock().unwrap();
-    while sleeps && !*is_woken {
-        is_woken = sleeper.woken.wait(is_woken).unwrap();
+    if sleeps {
+        sleeper.sleep();
     }
-    drop(is_woken);
     for (word, _) in words {
         let bucket = KERNEL.bucket(word);
         bucket.lock.lock().unwrap().retain(|other| !Arc::ptr_eq(other, &sleeper));
@@ -93,15 +106,32 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) 
     Some(Sleep::Woken)
 }
 
-pub(crate) fn wake(word: &AtomicU32) {
+/// (Never timed, in the models.)
+pub(crate) fn wait_bitset(
+    word: &AtomicU32,
+    expected: u32,
+    _deadline: Option<Deadline>,
+    bits: NonZeroU32,
+) -> Sleep {
+    let sleeper = Sleeper::new(bits.get());
     let bucket = KERNEL.bucket(word);
-    let sleepers = bucket.lock.lock().unwrap();
-    bucket.wake(sleepers);
+    let mut sleepers = bucket.lock.lock().unwrap();
+    if word.load(Ordering::Relaxed) == expected {
+        sleepers.push(sleeper.clone());
+        drop(sleepers);
+        sleeper.sleep();
+    }
+    Sleep::Woken
 }
 
-pub(crate) fn try_wake(word: &AtomicU32) -> bool {
-    wake(word);
-    true
+pub(crate) fn wake(word: &AtomicU32) {
+    wake_bitset(word, NonZeroU32::MAX);
+}
+
+pub(crate) fn wake_bitset(word: &AtomicU32, bits: NonZeroU32) {
+    let bucket = KERNEL.bucket(word);
+    let sleepers = bucket.lock.lock().unwrap();
+    bucket.wake(sleepers, bits.get());
 }
 
 pub(crate) fn wake_two(one: &AtomicU32, other: &AtomicU32) {
@@ -114,7 +144,7 @@ pub(crate) fn clear_and_wake(word: &AtomicU32, _held: u32, _sleepers: u32) {
     let bucket = KERNEL.bucket(word);
     let sleepers = bucket.lock.lock().unwrap();
     word.store(0, Ordering::Release);
-    bucket.wake(sleepers);
+    bucket.wake(sleepers, u32::MAX);
 }
 
 /// One instant per model, which a thread of the model decides to let pass.
