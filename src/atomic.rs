@@ -14,3 +14,14 @@ pub(crate) use loom::{
     hint::spin_loop,
     sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
+
+/// A full fence where this thread has made a read-modify-write since what is to be ordered: on x86 that was one. Corresponds
+/// to the kernel's `smp_mb__after_atomic`.
+#[inline(always)]
+pub(crate) fn fence_after_update() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}

@@ -48,18 +48,27 @@ struct Place {
     wakes: u64,
 }
 
-/// The places of a wait, of which one needs no allocation.
+/// The places of a wait, of which a few need no allocation.
 enum Places {
     None,
     One(Place),
+    Few(usize, [Place; SEVERAL]),
     Many(Vec<Place>),
 }
+
+/// At most so many are few.
+const SEVERAL: usize = 4;
 
 impl Places {
     fn push(&mut self, place: Place) {
         match self {
             Places::None => *self = Places::One(place),
-            Places::One(first) => *self = Places::Many(vec![*first, place]),
+            Places::One(first) => *self = Places::Few(2, [*first, place, place, place]),
+            Places::Few(count @ ..SEVERAL, places) => {
+                places[*count] = place;
+                *count += 1;
+            }
+            Places::Few(_, places) => *self = Places::Many([&places[..], &[place]].concat()),
             Places::Many(places) => places.push(place),
         }
     }
@@ -69,6 +78,11 @@ impl Places {
         match std::mem::replace(self, Places::None) {
             Places::None => unreachable!("an index of a place"),
             Places::One(place) => place,
+            Places::Few(count, mut places) => {
+                places[..count].swap(at, count - 1);
+                *self = Places::Few(count - 1, places);
+                places[count - 1]
+            }
             Places::Many(mut places) => {
                 let place = places.swap_remove(at);
                 *self = Places::Many(places);
@@ -85,6 +99,7 @@ impl std::ops::Deref for Places {
         match self {
             Places::None => &[],
             Places::One(place) => std::slice::from_ref(place),
+            Places::Few(count, places) => &places[..*count],
             Places::Many(places) => places,
         }
     }
@@ -126,7 +141,7 @@ impl Enrolled {
     /// There will be so many places.
     #[inline]
     pub(crate) fn reserve(&mut self, count: usize) {
-        if count > 1 {
+        if count > SEVERAL {
             self.places = Places::Many(Vec::with_capacity(count));
         }
     }
@@ -135,24 +150,24 @@ impl Enrolled {
     pub(crate) fn add(&mut self, spot: Spot, label: &str) -> Fallible<Result<(), Refusal>> {
         let is_lead = !self.stays && self.places.is_empty();
         let index = if is_lead { self.lead } else { self.follower(label)? };
-        let enrolled = head::lock(&self.thread, spot.queue).map(|mut head| {
-            let place = Place { index, queue: spot.queue, wakes: head.wakes() };
-            let enrolled = head.enrol(index, spot.enrolment).map(|()| place);
-            head.unlock();
-            enrolled
-        });
-        match enrolled {
-            Ok(Ok(place)) => {
-                self.places.push(place);
-                Ok(Ok(()))
-            }
-            refused => {
-                if !is_lead {
-                    self.thread.give_entry(index);
+        // (No place inside of results: it would be copied before it is there.)
+        let refused = match head::lock(&self.thread, spot.queue) {
+            Ok(mut head) => {
+                let wakes = head.wakes();
+                let enrolled = head.enrol(index, spot.enrolment);
+                head.unlock();
+                if enrolled.is_ok() {
+                    self.places.push(Place { index, queue: spot.queue, wakes });
+                    return Ok(Ok(()));
                 }
-                refused.map(|refused| refused.map(drop))
+                Ok(enrolled)
             }
+            Err(error) => Err(error),
+        };
+        if !is_lead {
+            self.thread.give_entry(index);
         }
+        refused
     }
 
     /// An entry that is led by ours.

@@ -355,23 +355,34 @@ impl LockedHead<'_> {
         count(&self.head().hand_ons, 1);
     }
 
-    /// Unlocks, then wakes. Dropping it does the same, but not where it is written, which costs what leads to a system call.
+    /// Unlocks, then wakes, all of it inlined: for who is here to wake.
     #[inline(always)]
-    pub(crate) fn unlock(&mut self) {
+    pub(crate) fn unlock_and_wake(&mut self) {
         self.is_held = false;
-        self.end();
-    }
-
-    #[inline(always)]
-    fn end(&mut self) {
         self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
         crash_point!("wake: marked, not woken");
         self.inside.wake(self.list.space, self.list.head);
     }
 
+    /// The same for who rarely has somebody to wake.
+    #[inline(always)]
+    pub(crate) fn unlock(&mut self) {
+        self.is_held = false;
+        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
+        crash_point!("wake: marked, not woken");
+        if self.inside.has_to_wake() {
+            self.wake_noted();
+        }
+    }
+
+    #[cold]
+    fn wake_noted(&mut self) {
+        self.inside.wake(self.list.space, self.list.head);
+    }
+
     #[inline(never)]
-    fn end_elsewhere(&mut self) {
-        self.end();
+    fn unlock_elsewhere(&mut self) {
+        self.unlock();
     }
 
     /// The first law of the list that does not hold.
@@ -418,7 +429,7 @@ impl Drop for LockedHead<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.is_held {
-            self.end_elsewhere();
+            self.unlock_elsewhere();
         }
     }
 }

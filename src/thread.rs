@@ -76,6 +76,11 @@ impl Inside<'_> {
         &mut self.0.order
     }
 
+    #[inline]
+    pub(crate) fn has_to_wake(&self) -> bool {
+        self.0.crowd != 0 || !self.0.wakes.is_empty()
+    }
+
     /// Makes, or puts off, the system calls of the wakes that were noted under the lock of `head`.
     #[inline]
     pub(crate) fn wake(&mut self, space: &Space, head: &QueueHead) {

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atomic::{Ordering::*, fence};
+use crate::atomic::{Ordering::*, fence_after_update};
 use crate::crash::{crash_point, mutant};
 use crate::enrolled::{Enrolled, Spot, Start};
 use crate::entry::{claim_of, state_of};
@@ -233,8 +233,10 @@ impl Turn {
         if !is_late {
             choose(everywhere);
         }
+        // ORDERING: the update was that of the word, in `open`; or, where that found nothing to do, the unlock of the last head,
+        // or of a set the taking of the notes.
         if !mutant("no fence A") {
-            fence(SeqCst); // (A)
+            fence_after_update(); // (A)
         }
         if is_late {
             choose(everywhere);

@@ -195,7 +195,7 @@ impl Queue {
         let thread = self.region.enter()?;
         let mut head = head::lock(&thread, self.head.offset())?;
         let woken = head.wake(options.wake());
-        head.unlock();
+        head.unlock_and_wake();
         Ok(woken)
     }
 }

@@ -257,8 +257,8 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         title: "Many queues, named at each wait",
         about: "One waits on 2 to 4,096 queues, another wakes one of them",
         how: "The waker has seen in `/proc` that the waiter sleeps; looking there is in no figure. Time is from just before \
-              the wake until the waiter has the value; that for enrolling and leaving is of a wait whose deadline has \
-              passed, and contains two or three evaluations of each condition.",
+              the wake until the waiter has the value; that for enrolling and leaving is of a wait whose last \
+              condition is true when it is evaluated again, and contains two evaluations of each.",
         order: Some("/p50_ns"),
         short: &[Short {
             says: "a wake of one of 128 queues",
