@@ -21,12 +21,16 @@ use crate::sys::clock::wall_clock;
 use crate::thread::Thread;
 
 /// So many waiters are no crowd.
-const FEW: u32 = if cfg!(loom) { 0 } else { 1 };
+const NO_CROWD: u32 = if cfg!(loom) { 0 } else { 1 };
+/// So many places are few.
+const FEW: usize = 4;
+/// The lead of what has already left.
+const NONE: u32 = u32::MAX;
 
 /// Where many sleep together.
 pub(crate) struct Crowd<'a> {
     pub(crate) word: &'a AtomicU32,
-    /// What it was before the wait committed: whoever has told this waiter to look since then has changed it.
+    /// What it was before the wait committed: whoever tells it to look after that changes this.
     pub(crate) seen: u32,
     pub(crate) bits: NonZeroU32,
 }
@@ -52,19 +56,16 @@ struct Place {
 enum Places {
     None,
     One(Place),
-    Few(usize, [Place; SEVERAL]),
+    Few(usize, [Place; FEW]),
     Many(Vec<Place>),
 }
-
-/// At most so many are few.
-const SEVERAL: usize = 4;
 
 impl Places {
     fn push(&mut self, place: Place) {
         match self {
             Places::None => *self = Places::One(place),
             Places::One(first) => *self = Places::Few(2, [*first, place, place, place]),
-            Places::Few(count @ ..SEVERAL, places) => {
+            Places::Few(count @ ..FEW, places) => {
                 places[*count] = place;
                 *count += 1;
             }
@@ -138,10 +139,10 @@ impl Enrolled {
         Ok(Enrolled { thread: thread.clone(), lead, places: Places::None, stays: start == Start::Set })
     }
 
-    /// There will be so many places.
+    /// There will be so many places, and are none yet.
     #[inline]
     pub(crate) fn reserve(&mut self, count: usize) {
-        if count > SEVERAL {
+        if count > FEW {
             self.places = Places::Many(Vec::with_capacity(count));
         }
     }
@@ -150,12 +151,13 @@ impl Enrolled {
     pub(crate) fn add(&mut self, spot: Spot, label: &str) -> Fallible<Result<(), Refusal>> {
         let is_lead = !self.stays && self.places.is_empty();
         let index = if is_lead { self.lead } else { self.follower(label)? };
-        // (No place inside of results: it would be copied before it is there.)
+        // (The place is made here: in a result it would be copied on its way.)
         let refused = match head::lock(&self.thread, spot.queue) {
             Ok(mut head) => {
                 let wakes = head.wakes();
                 let enrolled = head.enrol(index, spot.enrolment);
                 head.unlock();
+                drop(head);
                 if enrolled.is_ok() {
                     self.places.push(Place { index, queue: spot.queue, wakes });
                     return Ok(Ok(()));
@@ -217,9 +219,9 @@ impl Enrolled {
         };
         let entry = self.entry(place.index);
         let joins = !self.stays && entry.flags.load(Relaxed) & EXCLUSIVE == 0;
-        let head = self.head(place.queue).filter(|head| joins && head.waiting.load(Relaxed) > FEW)?;
-        entry.crowd.store((place.queue / ALIGN) as u32, Relaxed);
-        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed), bits: one_of_crowd(place.index) })
+        let head = self.head(place.queue).filter(|head| joins && head.waiting.load(Relaxed) > NO_CROWD)?;
+        entry.crowd.store(u32::try_from(place.queue / ALIGN).ok()?, Relaxed);
+        Some(Crowd { word: &head.flags, seen: head.flags.load(Relaxed), bits: one_of_crowd(self.lead) })
     }
 
     /// Whether a spot's queue has seen a wake since it was enrolled.
@@ -402,22 +404,19 @@ impl Enrolled {
         self.thread.give_entry(gone.index);
     }
 
-    /// The wait is over: `fired` says which spot's condition was true. It has left then, where it stands.
+    /// The wait is over: `fired` says which spot's condition was true. (In place, because to move it is to copy it.)
     pub(crate) fn leave_all(&mut self, fired: Option<usize>) {
         let ours = self.is_ours();
-        let left = ours
-            && match &self.places {
-                Places::One(place) => self.leave(*place, fired).is_ok(),
-                // (All of them, also behind one that cannot be left.)
-                places => places.iter().fold(true, |left, place| left & self.leave(*place, fired).is_ok()),
-            };
+        // (All of them, also behind one that cannot be left.)
+        let leave = |left, place: &Place| left & self.leave(*place, fired).is_ok();
+        let left = ours && self.places.iter().fold(true, leave);
         if left {
             crash_point!("finish: left all queues");
             self.word().finish();
             self.others().for_each(|index| self.thread.give_entry(index));
             self.thread.give_lead(self.lead);
         } else {
-            // (If it is not ours, it was given away with our slot: nothing here is ours to change.)
+            // (If it is not ours, nothing here is ours to change.)
             self.thread.drop_lead(self.lead);
             if ours {
                 self.thread.linger(std::iter::once(self.lead).chain(self.others()).collect());
@@ -430,9 +429,6 @@ impl Enrolled {
         self.places.iter().map(|place| place.index).filter(|index| *index != self.lead)
     }
 }
-
-/// The lead of what has already left.
-const NONE: u32 = u32::MAX;
 
 impl Drop for Enrolled {
     fn drop(&mut self) {

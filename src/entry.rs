@@ -1,4 +1,4 @@
-//! The waiter word: what a sleeping thread sleeps on, and how exactly one waker comes to own its wake.
+//! The waiter word: what a thread sleeps on, unless in a crowd, and how exactly one waker comes to own its wake.
 //!
 //! ```text
 //!             enrol                    evaluated false
@@ -14,9 +14,10 @@
 //!    whoever passes a claim on: HELD(e) → OPEN, both under the lock of e's head. LOOK, WIDE, TICK and GONE: anybody. All
 //!    else is the owner's. All by read-modify-write but `start` and `finish`, which run while the wait is on no queue:
 //!    what they overwrite was meant for no wait.
-//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP, or exactly that and CROWD. So any other bit,
-//!    and any claim, ends the sleep or prevents it; a wake that finds OPEN needs no system call. (The grace after a tick
-//!    sleeps some milliseconds on OPEN, which nobody has to end.)
+//! 2. A thread sleeps in the kernel only while the word is exactly ASLEEP. So any other bit, and any claim, ends the sleep
+//!    or prevents it; a wake that finds OPEN needs no system call. One that committed with CROWD sleeps while its head's
+//!    `flags` are what they were before: whoever sets a bit then changes them too. (The grace after a tick sleeps some
+//!    milliseconds on OPEN, which nobody has to end.)
 //! 3. LOOK means "look again": at the condition, at whether the queue was closed, at the interrupt flag, at one's own
 //!    life. It may be set at any time by anybody. Committing to sleep fails while it is set, and it is cleared only
 //!    before an evaluation, never after. So it is with WIDE and TICK, which say where to look, and whose word it is.
@@ -36,7 +37,7 @@ use std::num::NonZeroU32;
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::mutant;
 use crate::layout::{
-    ALIGN, ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, QueueHead, STATE, STICKY, TICK, TOLD,
+    ALIGN, ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, QueueHead, STATE, STICKY, TICK, CALL,
     WIDE,
 };
 use crate::offset::Space;
@@ -62,27 +63,34 @@ pub(crate) fn may_sleep(word: u32) -> bool {
 
 /// The system call for a lead whose word says, since it was changed, that its owner [may sleep](may_sleep).
 pub(crate) fn rouse(space: &Space, lead: u32) {
+    rouse_with(space, lead, one_of_crowd(lead));
+}
+
+/// The same; if it is of a crowd, for all who have one of these bits.
+pub(crate) fn rouse_with(space: &Space, lead: u32, bits: NonZeroU32) {
     let Some(entry) = space.entries().get(lead as usize) else {
         return;
     };
-    if entry.word.load(Acquire) & CROWD == 0 {
-        futex::wake(&entry.word);
-    } else if let Some(head) = space.head(u64::from(entry.crowd.load(Relaxed)) * ALIGN) {
-        // (Before the call, as for every wake of a crowd: see the head.)
-        head.flags.fetch_add(TOLD, Relaxed);
-        rouse_crowd(head, one_of_crowd(lead));
+    let is_in_crowd = entry.word.load(Acquire) & CROWD != 0;
+    match space.head(u64::from(entry.crowd.load(Relaxed)) * ALIGN) {
+        Some(head) if is_in_crowd => rouse_crowd(head, bits),
+        _ => futex::wake(&entry.word),
     }
 }
 
-/// The same for those of a crowd whom these bits tell.
+/// For those of a head's crowd who have one of these bits. Who has yet to fall asleep finds `flags` changed.
 #[inline]
 pub(crate) fn rouse_crowd(head: &QueueHead, bits: NonZeroU32) {
+    // ORDERING: none of its own: the kernel looks at `flags` under the lock that the call takes too.
+    if !mutant("crowd not counted") {
+        head.flags.fetch_add(CALL, Relaxed);
+    }
     if !mutant("crowd not woken") {
         futex::wake_bitset(&head.flags, bits);
     }
 }
 
-/// By what a call for a few of a crowd tells them apart, more or less.
+/// The bit by which a call finds one of a crowd, and whoever shares it.
 pub(crate) fn one_of_crowd(lead: u32) -> NonZeroU32 {
     NonZeroU32::new(1 << (lead % 32)).unwrap_or(NonZeroU32::MIN)
 }

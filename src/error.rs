@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The result of what every wait and wake does: a pointer at most, so that it is returned in registers. (Of several owners,
-/// so that one can be made beforehand: see [`Space::reentered`](crate::offset::Space::reentered).)
+/// The result of what waits and wakes do. The error is a pointer, so that most results are returned in registers; shared,
+/// so that one can be made beforehand: see [`Space::reentered`](crate::offset::Space::reentered).
 pub(crate) type Fallible<T> = Result<T, Arc<Error>>;
 
 impl From<Arc<Error>> for Error {

@@ -23,10 +23,10 @@
 //! 5. A set asks only the members that were noted for it, so a member is noted before its owner is told to look. A note is
 //!    two steps: the member says that it is among the ready, then it is put there. Who dies in between holds the lock: the
 //!    repair puts the head's members in doubt, and tells their owners to look everywhere; they find out under the lock.
-//! 6. Non-exclusive waiters of one queue that find others there sleep on the head's `flags` in place of their words, so
-//!    that one call wakes all of such a crowd. Nobody misses it: he reads `flags`, then commits, then sleeps if they are
-//!    still the same; whoever tells him to look after the commit changes them before the call. One of a crowd is woken alone
-//!    the same way, by one of the 32 bits by which the kernel tells sleepers apart.
+//! 6. A non-exclusive wait on one queue that finds others there sleeps on the head's `flags` in place of its word, so that
+//!    one call wakes all of such a crowd. Nobody misses it: he reads `flags`, commits, and sleeps if they are still the
+//!    same; whoever tells him to look after the commit changes them, then calls: who is not asleep by then finds them
+//!    changed. One of a crowd alone is woken the same way, by one of 32 bits.
 //! 7. The key and class of a claim are stored before it, so that a hand-on finds them; and only in the entry of a
 //!    waiter seen asleep, because that of a claimed one still holds those of the claim.
 
@@ -38,7 +38,7 @@ use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Fallible};
 use crate::layout::{
-    ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead, TOLD,
+    ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead,
 };
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
@@ -104,8 +104,8 @@ pub(crate) fn has_sleepers(head: &QueueHead) -> bool {
 
 /// Locks the head at `offset`, repairing it if its last owner died inside.
 ///
-/// Inlined, because a guard that is returned through memory is written word by word and copied by pairs of words, for
-/// which the processor waits longer than for the lock.
+/// Inlined, because a guard returned through memory is written by words and read by pairs of them, which stalls for longer
+/// than the lock takes.
 #[inline(always)]
 pub(crate) fn lock(thread: &Thread, offset: u64) -> Fallible<LockedHead<'_>> {
     lock_within(thread, offset, thread.patience)
@@ -131,7 +131,7 @@ pub(crate) fn lock_within(thread: &Thread, offset: u64, patience: Duration) -> F
     }
 }
 
-/// (Of parts, in registers: a guard that might be repaired would be copied in any case.)
+/// (Makes the guard itself: one lent to be repaired would have to be in memory always.)
 #[cold]
 #[inline(never)]
 fn repaired<'t>(thread: &'t Thread, head: &'t QueueHead, offset: u64, inside: Inside<'t>) -> LockedHead<'t> {
@@ -355,24 +355,27 @@ impl LockedHead<'_> {
         count(&self.head().hand_ons, 1);
     }
 
-    /// Unlocks, then wakes, all of it inlined: for who is here to wake.
+    /// Unlocks, then wakes: for callers who came to wake.
     #[inline(always)]
     pub(crate) fn unlock_and_wake(&mut self) {
-        self.is_held = false;
-        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
-        crash_point!("wake: marked, not woken");
+        self.let_go();
         self.inside.wake(self.list.space, self.list.head);
     }
 
-    /// The same for who rarely has somebody to wake.
+    /// The same for callers who rarely have somebody to wake.
     #[inline(always)]
     pub(crate) fn unlock(&mut self) {
-        self.is_held = false;
-        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
-        crash_point!("wake: marked, not woken");
+        self.let_go();
         if self.inside.has_to_wake() {
             self.wake_noted();
         }
+    }
+
+    #[inline(always)]
+    fn let_go(&mut self) {
+        self.is_held = false;
+        self.thread.locker().unlock(&self.list.head.lock, REGION_LOCK);
+        crash_point!("wake: marked, not woken");
     }
 
     #[cold]
@@ -380,8 +383,9 @@ impl LockedHead<'_> {
         self.inside.wake(self.list.space, self.list.head);
     }
 
+    /// Not inlined: for guards that are dropped.
     #[inline(never)]
-    fn unlock_elsewhere(&mut self) {
+    fn unlock_dropped(&mut self) {
         self.unlock();
     }
 
@@ -401,10 +405,6 @@ impl LockedHead<'_> {
     fn wake_later(&mut self, lead: u32, before: u32) {
         if may_sleep(before) && before & CROWD != 0 {
             self.inside.wake_in_crowd(lead);
-            // ORDERING: none of its own: the kernel looks at `flags` under the lock that the call for the crowd takes too.
-            if !mutant("crowd not counted") {
-                self.head().flags.fetch_add(TOLD, Relaxed);
-            }
         } else if may_sleep(before) {
             self.inside.wakes().push(lead);
         }
@@ -429,7 +429,7 @@ impl Drop for LockedHead<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.is_held {
-            self.unlock_elsewhere();
+            self.unlock_dropped();
         }
     }
 }

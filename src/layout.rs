@@ -68,9 +68,9 @@ pub(crate) const OWNER: u32 = !WAITERS;
 
 /// [`QueueHead::flags`]: nobody can wait here any more.
 pub(crate) const CLOSED: u32 = 1;
-/// [`QueueHead::flags`]: one more of a crowd was told to look. All other bits count them, so that who then goes to sleep
-/// here does not.
-pub(crate) const TOLD: u32 = 2;
+/// [`QueueHead::flags`]: one more call for a crowd. All other bits count the calls, so that who then goes to sleep here does
+/// not.
+pub(crate) const CALL: u32 = 2;
 
 /// [`Entry::flags`]: woken one at a time, oldest first.
 pub(crate) const EXCLUSIVE: u32 = 1;
@@ -255,7 +255,7 @@ pub struct QueueHead {
     pub(crate) waiting: AtomicU32,
     pub(crate) first: Guarded32,
     pub(crate) last: Guarded32,
-    /// `CLOSED`, and a count of `TOLD`: a crowd sleeps here.
+    /// `CLOSED`, and a count of [`CALL`]s: a crowd sleeps here.
     pub(crate) flags: AtomicU32,
     pub(crate) rescues: Guarded32,
     /// The next ticket.

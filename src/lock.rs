@@ -126,8 +126,10 @@ impl Locker {
     /// A place in `holding` for a user's lock.
     pub(crate) fn free_place(&self) -> Fallible<usize> {
         let free = (1..HOLDING).find(|place| self.held.get() & 1 << place == 0);
-        let (region, limit) = (|| self.space.label().clone(), HOLDING as u64 - 1);
-        free.ok_or_else(|| Error::TooManyLocks { region: region(), limit }.into())
+        free.ok_or_else(|| {
+            let region = self.space.label().clone();
+            Error::TooManyLocks { region, limit: HOLDING as u64 - 1 }.into()
+        })
     }
 
     /// Takes the lock at `offset`, noting it at `place`; fails after `patience` if a living owner keeps it.

@@ -165,17 +165,6 @@ fn wait_until(
     manner: &Manner,
     condition: &mut dyn FnMut() -> Option<usize>,
 ) -> Ended {
-    struct Asked<'a>(&'a [Spot], &'a mut dyn FnMut() -> Option<usize>);
-    impl Conditions for Asked<'_> {
-        fn evaluate(&mut self) -> Option<usize> {
-            (self.1)()
-        }
-    }
-    impl Sources for Asked<'_> {
-        fn spots(&self) -> impl Iterator<Item = Spot> {
-            self.0.iter().copied()
-        }
-    }
     let mut sources = Asked(spots, condition);
     if let Some(at) = sources.evaluate() {
         return Ended::Fired(at);

@@ -80,20 +80,22 @@ pub(crate) fn budget(pace: Option<&Pace>, told: Duration) -> Duration {
     if pace.is_some_and(Pace::spins) { BUDGET } else { told }
 }
 
-/// The first evaluations of a wait that is to spin, before anything is done that only a sleep needs, and that takes longer
-/// than a quick reply. Few, since wakes that were put off are still to be made, and a condition may be slow.
+/// The first evaluations of a wait that is to spin, before what only a sleep needs, which takes longer than a quick reply.
+/// Few, because wakes that were put off are still to be made, and a condition may be slow.
 pub(crate) fn glance(
     space: &Space,
     pace: Option<&Pace>,
     spot: Spot,
     condition: &mut dyn FnMut() -> bool,
 ) -> bool {
-    let mut look = |_| {
+    let mut evaluate = |_| {
         spin_loop();
         condition()
     };
-    let succeeds = is_first(space, spot) && (0..GLANCE).any(&mut look);
-    pace.filter(|_| succeeds).inspect(|pace| pace.spun(true));
+    let succeeds = is_first(space, spot) && (0..GLANCE).any(&mut evaluate);
+    if succeeds && let Some(pace) = pace {
+        pace.spun(true);
+    }
     succeeds
 }
 

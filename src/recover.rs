@@ -34,10 +34,10 @@ use std::time::Duration;
 use crate::atomic::{AtomicU32, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::directory;
-use crate::entry::{WaiterWord, may_sleep, rouse};
+use crate::entry::{WaiterWord, may_sleep, rouse, rouse_with};
 use crate::error::Fallible;
 use crate::head::{self, REGION_LOCK};
-use crate::layout::{ATTACHING, DETACHING, FREE, HOLDING, LIVE, RobustLock, Slot};
+use crate::layout::{ATTACHING, CROWD, DETACHING, FREE, HOLDING, LIVE, RobustLock, Slot};
 use crate::lock::{Grip, has_certificate, names};
 use crate::offset::Space;
 use crate::sys::mark::OWNER_DIED;
@@ -314,14 +314,22 @@ pub(crate) fn ring_all(space: &Space) {
     // ORDERING: a waiter who is about to begin may overwrite the bit, as meant for nobody; then by his fence A he sees what
     // the dead did.
     fence(SeqCst);
-    for (index, entry) in space.entries()[..space.entries_used()].iter().enumerate() {
-        if entry.owner.load(Relaxed) == 0 || entry.lead.load(Relaxed) as usize != index {
-            continue;
-        }
-        let before = WaiterWord(&entry.word).look_everywhere();
+    let leads = || {
+        let used = (0..).zip(&space.entries()[..space.entries_used()]);
+        used.filter(|(index, entry)| entry.owner.load(Relaxed) != 0 && entry.lead.load(Relaxed) == *index)
+    };
+    for (_, entry) in leads() {
+        WaiterWord(&entry.word).look_everywhere();
         crash_point!("recover: ringing");
-        if may_sleep(before) {
-            rouse(space, index as u32);
+    }
+    // All are told by now: one call for each crowd, or nearly.
+    let mut called = None;
+    for (lead, entry) in leads() {
+        let word = WaiterWord(&entry.word).load();
+        let crowd = (word & CROWD != 0).then(|| entry.crowd.load(Relaxed));
+        if may_sleep(word) && (crowd.is_none() || crowd != called) {
+            rouse_with(space, lead, NonZeroU32::MAX);
+            called = crowd.or(called);
         }
     }
 }

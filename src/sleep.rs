@@ -160,10 +160,9 @@ fn rescued(enrolled: &Enrolled, at: usize) {
     }
 }
 
-/// Sleeps while the word is ASLEEP, at most until the tick; with the crowd of a head, if that is said.
+/// Sleeps while the word is ASLEEP, or the crowd's what it was; at most until the tick.
 ///
-/// Inlined, as all is that leads to a system call often made: behind one the processor has forgotten where the callers are to
-/// return to, and each of them waits for that.
+/// Inlined, like all that leads to a frequent system call: after one, the processor mispredicts each return to a caller.
 #[inline]
 pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) -> Slept {
     let thread = enrolled.thread();
@@ -181,10 +180,7 @@ pub(crate) fn sleep(enrolled: &Enrolled, manner: &Manner, crowd: Option<Crowd>) 
         _ => (true, until.or_else(|| Deadline::after(FAR))),
     };
     let _blocked = block(manner.signals);
-    let outcome = match bits {
-        NonZeroU32::MAX => futex::wait(word, expected, until),
-        bits => futex::wait_bitset(word, expected, until, bits),
-    };
+    let outcome = futex::wait_bitset(word, expected, until, bits);
     let interrupted = interruptible && outcome == Sleep::Interrupted;
     let ticked = outcome == Sleep::TimedOut && !manner.deadline.is_some_and(Deadline::passed);
     Slept { interrupted, ticked }

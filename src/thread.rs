@@ -31,7 +31,7 @@ const DEFERRED: usize = 64;
 struct Kept {
     /// Leads to wake after the unlock.
     wakes: Vec<u32>,
-    /// Who is to be woken of those that sleep on the head, in a crowd.
+    /// The bits of those of the head's crowd to wake after the unlock.
     crowd: u32,
     /// Members and their places, for a rebuild.
     order: Vec<(u64, u32)>,

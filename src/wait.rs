@@ -6,7 +6,7 @@
 //! loop    open: OPEN or still HELD, LOOK cleared · closed? time up? interrupted? · a set: whom to ask · fence A · evaluate
 //!         true                  leave all queues; a claim of another queue than the one that fired is passed on
 //!         false, and a reason   leave all queues; a claim is passed on
-//!         false                 commit: ASLEEP, unless LOOK was set meanwhile · sleep until the word changes
+//!         false                 commit: ASLEEP, unless LOOK was set meanwhile · sleep until the word, or the crowd's, changes
 //! ```
 //!
 //! 1. From `open` to `commit` the word is OPEN or HELD, so nobody can claim it: what the wait is to do about wakes is
@@ -91,7 +91,7 @@ impl Sources for One<'_> {
     }
 }
 
-/// Enrols one entry for each spot; or else why a queue refused it.
+/// Enrols one entry for each spot; returns why a queue refused one.
 #[inline]
 pub(crate) fn enrol(enrolled: &mut Enrolled, spots: impl Iterator<Item = Spot>) -> Fallible<Option<Ended>> {
     enrolled.reserve(spots.size_hint().0);
@@ -233,8 +233,8 @@ impl Turn {
         if !is_late {
             choose(everywhere);
         }
-        // ORDERING: the update was that of the word, in `open`; or, where that found nothing to do, the unlock of the last head,
-        // or of a set the taking of the notes.
+        // ORDERING: the update is that of `open`; where that changed nothing, the unlock after enrolling, or a set's taking of
+        // notes.
         if !mutant("no fence A") {
             fence_after_update(); // (A)
         }

@@ -57,7 +57,7 @@ pub struct Waiting<'a> {
 }
 
 enum Stage<'a> {
-    /// Nothing was done yet: so it is made where it is to be, because it is large.
+    /// Nothing was done yet. What may fail is left to the first call: in a result a `Waiting`, which is large, would be copied.
     New {
         is_poll: bool,
     },
@@ -367,7 +367,7 @@ impl On<'_> {
         }
     }
 
-    fn spots(&self) -> impl ExactSizeIterator<Item = Spot> {
+    fn spots(&self) -> impl Iterator<Item = Spot> {
         let (one, many): (_, &[_]) = match self {
             On::One(_, spot, _) => (Some(*spot), &[]),
             On::Many(many, _) => (None, many),

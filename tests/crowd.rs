@@ -10,7 +10,7 @@ use common::stage::{Stage, Thread, bounded, thread, woken};
 use common::{Child, Name, until};
 use waitqueue::{Error, Interrupter, Result, WaitOptions, WakeOptions};
 
-/// Enough for a crowd, after the first few.
+/// Enough for a crowd.
 const MANY: u32 = 12;
 
 #[test]

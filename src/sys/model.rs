@@ -106,13 +106,16 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], deadline: Option<Deadline>) 
     Some(Sleep::Woken)
 }
 
-/// (Never timed, in the models.)
+/// (With bits of its own never timed, in the models.)
 pub(crate) fn wait_bitset(
     word: &AtomicU32,
     expected: u32,
-    _deadline: Option<Deadline>,
+    deadline: Option<Deadline>,
     bits: NonZeroU32,
 ) -> Sleep {
+    if bits == NonZeroU32::MAX {
+        return wait(word, expected, deadline);
+    }
     let sleeper = Sleeper::new(bits.get());
     let bucket = KERNEL.bucket(word);
     let mut sleepers = bucket.lock.lock().unwrap();
