@@ -37,7 +37,7 @@ use std::num::NonZeroU32;
 use crate::atomic::{AtomicU32, Ordering::*};
 use crate::crash::mutant;
 use crate::layout::{
-    ALIGN, ASLEEP, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, QueueHead, STATE, STICKY, TICK, CALL,
+    ALIGN, ASLEEP, CALL, CLAIM_SHIFT, CROWD, GONE, HELD, IDLE, LOOK, OPEN, QueueHead, STATE, STICKY, TICK,
     WIDE,
 };
 use crate::offset::Space;

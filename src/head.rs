@@ -37,9 +37,7 @@ use crate::atomic::{Guarded64, Ordering::*, fence};
 use crate::crash::{crash_point, mutant};
 use crate::entry::{WaiterWord, claim_of, may_sleep, state_of};
 use crate::error::{Error, Fallible};
-use crate::layout::{
-    ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead,
-};
+use crate::layout::{ASLEEP, CLOSED, CROWD, EXCLUSIVE, Entry, GONE, LAST, PERSISTENT, PRIORITY, QueueHead};
 use crate::list::{Broken, ENDLESS, List};
 use crate::lock::Grip;
 use crate::sys::process;

@@ -29,6 +29,7 @@
 //! 6. A bell can be false: then GONE made its owner look, who clears it, and a claim was passed on that he may use
 //!    nevertheless. A condition does not mind; a wait without a condition is woken once too often, not too rarely.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, Ordering::*, fence};
