@@ -159,7 +159,7 @@ impl Region {
         Ok(Queue::new(self.clone(), head, name))
     }
 
-    /// The queue of a head inside an object of this region.
+    /// The queue of a head inside an object of this region, which has to stay a head: others may still be about to touch it.
     ///
     /// # Errors
     ///

@@ -294,6 +294,7 @@ int wq_region_queue(const wq_region *region, const char *name, wq_queue **out);
 
 /*
  * The queue of a head, or the lock, that is a field of an object of this region. -EINVAL: it is not, or is misaligned.
+ * What was once used as a head or a lock stays one: others may still be about to touch it.
  */
 int wq_region_queue_at(const wq_region *region, const wq_queue_head *head, wq_queue **out);
 int wq_region_lock_at(const wq_region *region, const wq_robust_lock *lock, wq_lock **out);

@@ -362,13 +362,10 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
         why: &[
             (
                 "bare futex",
-                "all sleep on one word, and are on no list; here each sleeps on a word of its own as well, on which it \
-                 can be chosen, and leaves the queue under its lock",
+                "all sleep on one word, and are on no list; here each is told by a word of its own as well, before \
+                 the one call, and leaves the queue under its lock",
             ),
-            (
-                "condvar",
-                "all sleep on one word, so one system call wakes all, and the waker is free after it",
-            ),
+            ("condvar", "nobody is told beforehand, and who was woken is on no list that he has to leave"),
             (
                 "semaphore",
                 "a post while the last one woken has not run yet is an addition and a short system call",
